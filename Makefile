@@ -1,0 +1,49 @@
+# make run    a proxy in front of the engine that answers here, or of the embedded demo engine
+# make test   everything that must hold: lint, types, layering, all tests (as root: against a real dockerd)
+# make bench  the cost, side by side with HAProxy, nginx and a plain aiohttp proxy
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test bench lint engine tools clean
+
+run: $(VENV)/.run
+	@$(BIN)/python -m sockproxy.operating.run
+
+test: $(VENV)/.test engine lint
+	$(BIN)/pytest --cov --cov-report=term:skip-covered tests
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test tools
+	$(BIN)/python -m benchmarks
+
+# What the tests need beside Python: a dockerd, a static busybox to make an image of. Only root on Debian can install them.
+engine:
+	@sh tests/install_engine.sh
+
+tools:
+	@sh benchmarks/install_tools.sh
+
+$(VENV)/bin/python:
+	@echo "making the environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("sockproxy needs Python 3.11 or newer, this is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing sockproxy and what it needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@echo "installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

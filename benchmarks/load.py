@@ -1,0 +1,312 @@
+"""The clients: what the scenarios ask of a proxy, on blocking sockets and epoll, with little cost of their own.
+
+Owns the bytes of the requests and knows when an answer is complete. Must not know which proxy it talks to, nor what
+is measured meanwhile. Begin at `KeepAlive`.
+"""
+
+import itertools
+import re
+import select
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from benchmarks.engine import BLOCK_BYTES, CHUNK_BYTES
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+_LAST_CHUNK = b"0\r\n\r\n"
+_ANSWER_SECONDS_MAX = 30.0
+_RECEIVE_BYTES = 1 << 20
+_PLAIN_BLOCK = b"x" * BLOCK_BYTES
+_CHUNKED_BLOCK = (b"%x\r\n%b\r\n" % (CHUNK_BYTES, b"x" * CHUNK_BYTES)) * (BLOCK_BYTES // CHUNK_BYTES)
+
+
+class WrongAnswer(Exception):
+    """What came back is not what the null engine sends."""
+
+
+def request(method: str, path: str, *fields: str) -> bytes:
+    """A request's head as docker's command line sends it."""
+    lines = [
+        f"{method} /v1.41{path} HTTP/1.1",
+        "Host: docker",
+        "User-Agent: Docker-Client/20.10.24 (linux)",
+        *fields,
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+LIST = request("GET", "/containers/json")
+EVENTS = request("GET", "/events")
+INSPECTS = tuple(request("GET", f"/containers/shop-cart-{number:04}/json") for number in range(5000))
+
+
+# One connection
+
+
+@contextmanager
+def connected(path: str) -> Iterator[socket.socket]:
+    """A connection to a unix socket, closed at the end."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_ANSWER_SECONDS_MAX)
+        client.connect(path)
+        yield client
+
+
+def read_head(client: socket.socket, status: int = 200) -> tuple[bytes, bytes]:
+    """The head of an answer, and what came behind it. Raises WrongAnswer at another status."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _some(client)
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if head.split(b" ", 2)[1] != b"%d" % status:
+        raise WrongAnswer(f"{head.decode()} {rest[:500].decode(errors='replace')}")
+    return head + end, rest
+
+
+def exchange(client: socket.socket, head: bytes) -> int:
+    """A request and its whole answer with a Content-Length; gives how many bytes that was."""
+    client.sendall(head)
+    answer, rest = read_head(client)
+    found = _LENGTH.search(answer)
+    if not found:
+        raise WrongAnswer(f"no Content-Length: {answer!r}")
+    while len(rest) < int(found[1]):
+        rest += _some(client)
+    return len(answer) + len(rest)
+
+
+def _some(client: socket.socket) -> bytes:
+    data = client.recv(65536)
+    if not data:
+        raise WrongAnswer("closed in the middle of an answer")
+    return data
+
+
+def is_answering(path: str) -> bool:
+    """Whether a small request gets its answer."""
+    try:
+        with connected(path) as client:
+            return exchange(client, LIST) > 0
+    except (OSError, WrongAnswer):
+        return False
+
+
+# Small requests
+
+
+class KeepAlive:
+    """A closed loop: kept connections, each with one request under way. All heads have answers of one size."""
+
+    def __init__(self, path: str, count: int, heads: Sequence[bytes] = (LIST,)) -> None:
+        self._heads = itertools.cycle(heads)
+        self._clients = {client.fileno(): client for client in (socket.socket(socket.AF_UNIX) for _ in range(count))}
+        self._got = dict.fromkeys(self._clients, 0)  # bytes of the answer under way
+        self._epoll = select.epoll()
+        for client in self._clients.values():
+            client.settimeout(_ANSWER_SECONDS_MAX)
+            client.connect(path)
+            self._size = exchange(client, next(self._heads))
+            client.setblocking(False)
+            self._epoll.register(client, select.EPOLLIN)
+
+    def __enter__(self) -> "KeepAlive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._epoll.close()
+        for client in self._clients.values():
+            client.close()
+
+    def run(self, seconds: float) -> int:
+        """Send for so long, then wait for all answers; gives their number."""
+        deadline = time.perf_counter() + seconds
+        for client in self._clients.values():
+            client.send(next(self._heads))
+        done, under_way = 0, len(self._clients)
+        while under_way:
+            ready = self._epoll.poll(_ANSWER_SECONDS_MAX)
+            if not ready:
+                raise WrongAnswer(f"{under_way} requests without an answer for {_ANSWER_SECONDS_MAX:.0f} s")
+            going_on = time.perf_counter() < deadline
+            for descriptor, _ in ready:
+                if not self._has_answer(descriptor):
+                    continue
+                done += 1
+                if going_on:
+                    self._clients[descriptor].send(next(self._heads))
+                else:
+                    under_way -= 1
+        return done
+
+    def _has_answer(self, descriptor: int) -> bool:
+        """Take what came; whether it made the answer whole. A denial would have another size."""
+        data = self._clients[descriptor].recv(65536)
+        got = self._got[descriptor] + len(data)
+        if not data or got > self._size:
+            raise WrongAnswer(f"{got} bytes instead of {self._size}: {data[:500]!r}")
+        self._got[descriptor] = got % self._size
+        return got == self._size
+
+
+def time_requests(path: str, seconds: float) -> list[float]:
+    """Requests one after the other on one connection: what each took, in microseconds, sorted."""
+    took = []
+    with connected(path) as client:
+        size = exchange(client, LIST)
+        deadline = time.perf_counter() + seconds
+        before = time.perf_counter()
+        while before < deadline:
+            client.send(LIST)
+            got = len(client.recv(65536))
+            while got < size:
+                got += len(_some(client))
+            after = time.perf_counter()
+            took.append((after - before) * 1e6)
+            before = after
+    return sorted(took)
+
+
+def connect_each(path: str, seconds: float) -> int:
+    """Requests one after the other, each on a connection of its own; gives their number."""
+    done = 0
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        with connected(path) as client:
+            exchange(client, LIST)
+        done += 1
+    return done
+
+
+# Bodies and tunnels
+
+
+def download(framing: str, path: str, size: int) -> None:
+    """A body of so many bytes from the engine; framing is `length` or `chunked`."""
+    with connected(path) as client:
+        client.sendall(request("GET", f"/containers/{framing}.{size}/export"))
+        _, rest = read_head(client)
+        if framing == "length":
+            _receive(client, size - len(rest))
+        else:
+            _receive_chunks(client, rest)
+
+
+def upload(framing: str, path: str, size: int) -> None:
+    """A body of so many bytes to the engine; framing is `length` or `chunked`."""
+    plain = framing == "length"
+    block, end = (_PLAIN_BLOCK, b"") if plain else (_CHUNKED_BLOCK, _LAST_CHUNK)
+    field = f"Content-Length: {size}" if plain else "Transfer-Encoding: chunked"
+    with connected(path) as client:
+        client.sendall(request("POST", "/images/load?quiet=1", "Content-Type: application/x-tar", field))
+        for _ in range(size // BLOCK_BYTES):
+            client.sendall(block)
+        client.sendall(end)
+        read_head(client)
+
+
+def _receive(client: socket.socket, size: int) -> None:
+    buffer = bytearray(_RECEIVE_BYTES)
+    while size > 0:
+        got = client.recv_into(buffer)
+        if not got:
+            raise WrongAnswer(f"closed {size} bytes too early")
+        size -= got
+
+
+def _receive_chunks(client: socket.socket, tail: bytes) -> None:
+    """To the last chunk, which is found by its bytes: no payload here looks like it."""
+    buffer = bytearray(_RECEIVE_BYTES)
+    view = memoryview(buffer)
+    while not tail.endswith(_LAST_CHUNK):
+        got = client.recv_into(buffer)
+        if not got:
+            raise WrongAnswer("closed before the last chunk")
+        tail = (tail[-len(_LAST_CHUNK) :] + bytes(view[max(0, got - len(_LAST_CHUNK)) : got]))[-len(_LAST_CHUNK) :]
+
+
+@contextmanager
+def tunnel(path: str, name: str) -> Iterator[socket.socket]:
+    """An attach that has become a tunnel."""
+    with connected(path) as client:
+        target = f"/containers/{name}/attach?stream=1&stdin=1&stdout=1"
+        client.sendall(request("POST", target, "Content-Length: 0", "Connection: Upgrade", "Upgrade: tcp"))
+        _, rest = read_head(client, status=101)
+        if not name.startswith("source.") and rest:
+            raise WrongAnswer(f"{rest[:100]!r} before anything was sent")
+        yield client
+
+
+def tunnel_down(path: str, size: int) -> None:
+    """So many bytes out of a tunnel, to its end."""
+    with tunnel(path, f"source.{size}") as client:
+        buffer = bytearray(_RECEIVE_BYTES)
+        while client.recv_into(buffer):
+            pass
+
+
+def tunnel_up(path: str, size: int) -> None:
+    """So many bytes into a tunnel, until the engine says that it has them all."""
+    with tunnel(path, f"sink.{size}") as client:
+        for _ in range(size // BLOCK_BYTES):
+            client.sendall(_PLAIN_BLOCK)
+        if client.recv(1) != b"k":
+            raise WrongAnswer("the tunnel closed before all had arrived")
+
+
+def type_keys(client: socket.socket, seconds: float) -> int:
+    """Ten bytes into a tunnel that echoes, and back, one after the other; gives how often."""
+    done = 0
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        client.send(b"0123456789")
+        got = 0
+        while got < 10:
+            got += len(_some(client))
+        done += 1
+    return done
+
+
+def follow_log(path: str, lines: int) -> None:
+    """So many short lines from the engine, as fast as it sends them."""
+    with connected(path) as client:
+        client.sendall(request("GET", f"/containers/lines.{lines}/logs?follow=1&stdout=1"))
+        _, rest = read_head(client)
+        _receive_chunks(client, rest)
+
+
+# Idle streams
+
+
+class IdleStreams:
+    """Event streams on which nothing happens."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._clients: list[socket.socket] = []
+
+    def __enter__(self) -> "IdleStreams":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.close()
+
+    def open(self, count: int) -> None:
+        """Open streams until there are so many."""
+        while len(self._clients) < count:
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(_ANSWER_SECONDS_MAX)
+            self._clients.append(client)
+            client.connect(self._path)
+            client.sendall(EVENTS)
+            read_head(client)
+
+
+def download_for_ever(path: str, size: int) -> None:
+    """Large bodies, one after the other, until the process is ended."""
+    while True:
+        download("length", path, size)

@@ -1,0 +1,52 @@
+"""What sockproxy knows by heart: the engine's operations, Docker's releases, the built-in policies.
+
+Owns the files beside it and how they are read; each function reads its file anew. Must not know what the facts are used
+for: `judging.catalogue` gives operations their meaning, `operating.config` reads policies.
+Begin at `load_operations`. Sources: Docker's API documents 1.0 to 1.55, and the engine's own routers and release tags.
+
+`operations.json`: operationId -> `tag`, `method`, `path` (as documented), `routes` (the engine's own patterns:
+`{name}` is one segment, `{name:.*}` takes slashes and may be empty, `{name:.+}` takes slashes), `first_api`, `last_api`
+(null: still there), `access`, `traffic`, `published` (false: never in Docker's documents, named in their manner),
+`kubernetes` (which of 1.3 and 1.4 call it), `earlier_ids`, `note`. Where two routes match one path, the first in the
+file wins, as in the engine.
+
+`docker_releases.json`, newest first: `docker_release`, `api_version` (its newest), `kubernetes_1_4`: whether Kubernetes
+1.4 supported it, "yes" or "no"; "" for the releases that came after it, which it never was tested with.
+"""
+
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+_POLICIES = "policies"
+
+
+def load_operations() -> dict[str, dict[str, object]]:
+    """The engine's operations: operationId -> its row, in routing order."""
+    rows: dict[str, dict[str, object]] = _load_json("operations.json")
+    return rows
+
+
+def load_docker_releases() -> list[dict[str, str]]:
+    """Docker's releases with their API versions, newest first."""
+    rows: list[dict[str, str]] = _load_json("docker_releases.json")
+    return rows
+
+
+def builtin_policy_names() -> tuple[str, ...]:
+    """The names of the policies that come with sockproxy, sorted."""
+    folder = files(__name__) / _POLICIES
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def load_builtin_policy(name: str) -> tuple[str, str]:
+    """The file name to show in errors, and the YAML text; raises KeyError for a name that is not built in."""
+    if name not in builtin_policy_names():
+        raise KeyError(name)
+    file = f"{name}.yaml"
+    return f"built-in:{file}", (files(__name__) / _POLICIES / file).read_text(encoding="utf-8")
+
+
+def _load_json(file: str) -> Any:
+    return orjson.loads((files(__name__) / file).read_bytes())

@@ -1,0 +1,98 @@
+"""Exchange: the one record of a request, from its head to its outcome.
+
+Owns the facts that the observers (audit, metrics) tell of, and the order in which an exchange may go through its stages.
+Must not know sockets, rules, metrics or files: `forwarding.proxy` fills it, `recording` reads it.
+A mutable slots class on purpose: one lives as long as its request, and `replace()` of a frozen one costs ten times as much.
+"""
+
+from enum import Enum, auto
+
+from sockproxy.errors import BadRequestReason, EngineErrorReason
+from sockproxy.judging.catalogue import ApiVersion, Classified
+from sockproxy.judging.identity import Principal
+from sockproxy.judging.policy import Decision
+
+
+class Stage(Enum):
+    """Where an exchange is. What is audited: DECIDED (stage `decided`), and every last stage (`completed`)."""
+
+    RECEIVED = auto()
+    REJECTED = auto()  # could not be read: answered 4xx (or with nothing), never judged
+    DECIDED = auto()
+    DENIED = auto()
+    REFUSED = auto()  # allowed, but the record or the engine could not be had: answered 502, 503, 504 by the proxy
+    FORWARDED = auto()
+    ANSWERED = auto()
+    FAILED = auto()  # a peer went away in the middle
+
+
+STAGES = {
+    Stage.RECEIVED: frozenset({Stage.REJECTED, Stage.DECIDED}),
+    Stage.DECIDED: frozenset({Stage.DENIED, Stage.REFUSED, Stage.FORWARDED}),
+    Stage.FORWARDED: frozenset({Stage.ANSWERED, Stage.REFUSED, Stage.FAILED}),
+}
+"""From -> to; what is not here is a fault of ours."""
+
+LAST_STAGES = frozenset({Stage.REJECTED, Stage.DENIED, Stage.REFUSED, Stage.ANSWERED, Stage.FAILED})
+
+
+class Exchange:
+    """One request and its outcome. Times: `*_at` are seconds of the monotonic clock, 0.0 where it did not happen;
+    `received_time` is seconds since the epoch. Byte counts are of bodies and tunnels, without heads and chunk framing."""
+
+    __slots__ = (
+        "answered_at",
+        "api_version",
+        "bad_request_reason",
+        "bytes_in",
+        "bytes_out",
+        "classified",
+        "completed_at",
+        "decided_at",
+        "decision",
+        "detail",
+        "engine_error_reason",
+        "forwarded_at",
+        "id",
+        "is_tunnel",
+        "listener",
+        "method",
+        "principal",
+        "received_at",
+        "received_time",
+        "stage",
+        "status",
+        "target",
+        "user_agent",
+    )
+
+    def __init__(self, id: str, listener: str, principal: Principal, received_at: float, received_time: float) -> None:
+        self.id = id
+        self.listener = listener  # its name in the configuration
+        self.principal = principal
+        self.received_at = received_at
+        self.received_time = received_time
+        self.stage = Stage.RECEIVED
+        self.method = ""  # as sent, once it is known to be a token
+        self.target = ""  # the canonical one that the engine gets
+        self.user_agent = ""
+        self.api_version: ApiVersion | None = None  # None: unversioned, or not read
+        self.classified: Classified | None = None
+        self.decision: Decision | None = None
+        self.bad_request_reason: BadRequestReason | None = None
+        self.engine_error_reason: EngineErrorReason | None = None
+        self.detail = ""  # one line for people: what was wrong, for whatever did not end well
+        self.status = 0  # what the client was answered; 0: nothing
+        self.is_tunnel = False  # the answer became a tunnel
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.decided_at = 0.0
+        self.forwarded_at = 0.0  # the head went to the engine
+        self.answered_at = 0.0  # the engine's (last) head came
+        self.completed_at = 0.0
+
+    def advance(self, stage: Stage) -> None:
+        """Goes on to `stage`; raises RuntimeError for a step that `STAGES` does not know."""
+        if stage not in STAGES.get(self.stage, ()):
+            raise RuntimeError(f"an exchange cannot go from {self.stage.name} to {stage.name}")
+        self.stage = stage

@@ -1,0 +1,1 @@
+"""Carrying bytes between clients and the engine: asyncio and sockets, no rules."""

@@ -1,0 +1,129 @@
+"""Engine: connections to dockerd.
+
+Owns connecting, keeping idle connections, and whether the engine is reachable. Must not know what is sent over them. Begin
+at `Engine.acquire`. A connection that carried a tunnel, or anything that did not end cleanly, is never given back.
+"""
+
+import asyncio
+import socket
+import sys
+
+from sockproxy.errors import EngineError, EngineErrorReason
+from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.wire import http1
+
+_PING = http1.serialise_request_head("GET", "/_ping", [(b"Host", b"docker")], http1.NO_BODY)
+
+
+class Engine:
+    """The engine behind the proxy, and the connections to it."""
+
+    def __init__(self, address: Address, limits: Limits, loop: asyncio.AbstractEventLoop, hangups: HangupWatch) -> None:
+        self.address = address
+        self._limits = limits
+        self._loop = loop
+        self._hangups = hangups
+        self._idle: list[Stream] = []
+        self.busy_count = 0
+        self.is_up = False  # as of the last connection
+
+    @property
+    def idle_count(self) -> int:
+        """Kept connections without a request."""
+        return len(self._idle)
+
+    def acquire_idle(self) -> Stream | None:
+        """The kept connection that was used last, or None."""
+        while self._idle:
+            stream = self._idle.pop()
+            stream.on_eof = stream.on_lost = None
+            if not (stream.is_lost or stream.saw_eof or stream.has_bytes):
+                self.busy_count += 1
+                return stream
+            stream.abort()
+        return None
+
+    async def connect(self) -> Stream:
+        """A new connection. Raises EngineError: 502 if the engine cannot be reached within `connect_seconds`."""
+        try:
+            async with asyncio.timeout(self._limits.connect_seconds or None):
+                stream = await self._open()
+        except TimeoutError as error:
+            self.is_up = False
+            raise EngineError(
+                502, EngineErrorReason.CONNECT_TIMEOUT, f"the engine at {self.address} does not accept connections"
+            ) from error
+        except OSError as error:
+            self.is_up = False
+            raise EngineError(
+                502, EngineErrorReason.UNREACHABLE, f"cannot connect to the engine at {self.address}: {error.strerror}"
+            ) from error
+        self.is_up = True
+        self.busy_count += 1
+        return stream
+
+    def release(self, stream: Stream, *, is_reusable: bool) -> None:
+        """Gives a connection back: kept if it may carry another request, else closed."""
+        self.busy_count -= 1
+        stream.on_eof = stream.on_lost = None
+        is_clean = not (stream.is_lost or stream.saw_eof or stream.has_bytes)
+        if is_reusable and is_clean and len(self._idle) < self._limits.engine_idle_connections_max:
+            stream.on_eof = stream.on_lost = self._drop_ended
+            stream.resume_reading()
+            self._idle.append(stream)
+        else:
+            stream.close()
+
+    async def ping(self) -> bool:
+        """Whether the engine answers `GET /_ping` with 200 within `connect_seconds`, on a connection of its own."""
+        try:
+            async with asyncio.timeout(self._limits.connect_seconds or None):
+                stream = await self.connect()
+                try:
+                    stream.write(_PING)
+                    raw = await stream.read_head(self._limits.engine_head_bytes_max)
+                finally:
+                    self.release(stream, is_reusable=False)
+            self.is_up = http1.parse_response_head(raw, self._limits.fields_max, "GET").status == 200
+        except (EngineError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            self.is_up = False  # lawful: not answering a ping, in whatever way, is what False means
+        return self.is_up
+
+    def close(self) -> None:
+        """Closes the kept connections."""
+        idle, self._idle = self._idle, []
+        for stream in idle:
+            stream.on_eof = stream.on_lost = None
+            stream.close()
+
+    async def _open(self) -> Stream:
+        if self.address.scheme == "unix":
+            _, stream = await self._loop.create_unix_connection(self._new_stream, self.address.path)
+        else:
+            _, stream = await self._loop.create_connection(self._new_stream, self.address.host, self.address.port)
+            keep_alive(stream)
+        return stream
+
+    def _new_stream(self) -> Stream:
+        return Stream(self._loop, self._hangups)
+
+    def _drop_ended(self) -> None:
+        ended = [stream for stream in self._idle if stream.is_lost or stream.saw_eof]
+        self._idle = [stream for stream in self._idle if not (stream.is_lost or stream.saw_eof)]
+        for stream in ended:
+            stream.on_eof = stream.on_lost = None
+            stream.close()
+
+
+def keep_alive(stream: Stream) -> None:
+    """Lets the kernel find out that the other host is gone: a stream may be silent for days, a dead host is silent for ever."""
+    sock = stream.transport.get_extra_info("socket") if stream.transport is not None else None
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

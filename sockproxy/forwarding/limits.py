@@ -1,0 +1,63 @@
+"""Limits: every bound of the data path in one place, with its unit in its name and its reason beside it.
+
+All can be set under `limits:` in the configuration. Must not know who keeps them (`stream`, `relay`, `engine`, `proxy`,
+`listener`). The reasons name the precedent or what was measured.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the data path. Sizes in bytes, times in seconds; a time of 0 means that it is not limited."""
+
+    head_bytes_max: int = 1 << 20
+    """A request's head; the engine's own limit (Go's DefaultMaxHeaderBytes). Above: 431."""
+
+    fields_max: int = 1000
+    """Header fields of a request; BuildKit sends dozens, the engine takes any number. Above: 431."""
+
+    engine_head_bytes_max: int = 1 << 20
+    """The engine's head, as symmetric as the clients'. Above: 502."""
+
+    judged_body_bytes_max: int = 4 << 20
+    """A body that is read whole for a judgement; a create with every field set has about 10 KiB. Above: 413."""
+
+    discarded_body_bytes_max: int = 256 << 10
+    """What is read of the body of a request that is denied, so that its connection can stay open. Above: it is closed."""
+
+    connections_max: int = 20_000
+    """Open client connections of all listeners; two descriptors each fit in the usual hard limit of a service. Above: 503."""
+
+    connections_per_principal_max: int = 15_000
+    """Open client connections of one uid or address, so that one client cannot take all places. Above: 503."""
+
+    head_seconds: float = 60.0
+    """From the first byte of a head (or the connection's start) to its end; Apache gives 40, HAProxy's users 10. Above: 408."""
+
+    keep_alive_seconds: float = 600.0
+    """A connection without a request; longer than the idle timeout of every known client. Then: closed."""
+
+    body_idle_seconds: float = 600.0
+    """A request's body of which no byte comes while the engine waits for it. Then: both sides are closed."""
+
+    connect_seconds: float = 5.0
+    """Connecting to the engine; a local socket takes microseconds. Above: 502."""
+
+    engine_read_answer_seconds: float = 120.0
+    """Until the engine's head for a unary read; what Kubernetes gave each call. Above: 504."""
+
+    engine_write_answer_seconds: float = 3600.0
+    """Until the engine's head for a unary write: a stop waits as long as it was asked to, a prune takes minutes. Above: 504."""
+
+    tunnel_idle_seconds: float = 7 * 86400.0
+    """A tunnel on which no byte moves either way; a terminal is left over a weekend on purpose, not for longer."""
+
+    linger_seconds: float = 2.0
+    """How long a closing connection is still read, so that the client gets the answer before a reset destroys it."""
+
+    drain_seconds: float = 30.0
+    """What is in flight when a stop is asked for; below the 90 seconds that systemd waits."""
+
+    engine_idle_connections_max: int = 64
+    """Kept engine connections without a request; a burst of more opens new ones."""

@@ -1,0 +1,235 @@
+"""Listener: where clients come in.
+
+Owns binding (unix, tcp, handed over by systemd), accepting, the limits of connections, and gathering what is known of a
+peer. Must not know what is served: it hands each connection to `serve`. Begin at `bind` and `Listener`.
+"""
+
+import asyncio
+import grp
+import os
+import pwd
+import re
+import socket
+import stat
+import struct
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.engine import keep_alive
+from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.judging.identity import Peer, Principal, identify
+from sockproxy.wire import http1
+
+_BACKLOG = 4096  # a burst of clients waits in the kernel; it takes what net.core.somaxconn allows
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+_SYSTEMD_FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
+_CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?$", re.MULTILINE)
+
+Serve = Callable[[Stream, Principal], Coroutine[Any, Any, None]]
+
+
+class Census:
+    """How many connections are open, in all and by principal, over all listeners."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_principal: Counter[str] = Counter()
+        self.total = 0
+
+    def enter(self, principal: Principal) -> str | None:
+        """Counts a connection; or names the limit that forbids it, and counts nothing."""
+        if self.total >= self._limits.connections_max:
+            return "connections_max"
+        if self._by_principal[principal.key] >= self._limits.connections_per_principal_max:
+            return "connections_per_principal_max"
+        self.total += 1
+        self._by_principal[principal.key] += 1
+        return None
+
+    def leave(self, principal: Principal) -> None:
+        """Counts a connection that has ended."""
+        self.total -= 1
+        self._by_principal[principal.key] -= 1
+        if not self._by_principal[principal.key]:
+            del self._by_principal[principal.key]
+
+
+class Listener:
+    """Accepts connections on bound sockets and owns the task of each."""
+
+    def __init__(
+        self, name: str, sockets: list[socket.socket], census: Census, serve: Serve, limit_hit: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self._sockets = sockets
+        self._census = census
+        self._serve = serve
+        self._limit_hit = limit_hit
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, loop: asyncio.AbstractEventLoop, hangups: HangupWatch) -> None:
+        """Begins to accept."""
+        for sock in self._sockets:
+            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+            server = await create(  # type: ignore[operator]  # both take the same keywords
+                lambda: Stream(loop, hangups, self._accept), sock=sock, backlog=_BACKLOG
+            )
+            self._servers.append(server)
+
+    def stop_accepting(self) -> None:
+        """Accepts nothing more; a unix socket's file is removed if it is still ours."""
+        for server in self._servers:
+            server.close()
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[None]]:
+        """The connections that are being served."""
+        return frozenset(self._tasks)
+
+    def _accept(self, client: Stream) -> None:
+        principal = identify(gather_peer(self.name, client))
+        limit = self._census.enter(principal)
+        if limit is not None:
+            self._limit_hit(limit)
+            client.write(_too_many(limit))
+            client.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(client, principal))
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._leave(done, principal))
+
+    def _leave(self, task: asyncio.Task[None], principal: Principal) -> None:
+        self._tasks.discard(task)
+        self._census.leave(principal)
+
+
+def _too_many(limit: str) -> bytes:
+    return http1.answer(
+        503,
+        f"sockproxy: too many connections ({limit})",
+        api_version_is_old=False,
+        request_id="",
+        keep_alive=False,
+        minor=1,
+        head_only=False,
+    )
+
+
+# --- who is there
+
+
+def gather_peer(listener: str, client: Stream) -> Peer:
+    """What the kernel knows of the other end. What it does not know (a process that has already ended) is None."""
+    sock = client.transport.get_extra_info("socket") if client.transport is not None else None
+    if sock is None:
+        return Peer(listener, "tcp")
+    if sock.family != socket.AF_UNIX:
+        keep_alive(client)
+        host, port, *_ = client.transport.get_extra_info("peername") if client.transport else ("", 0)
+        return Peer(listener, "tcp", address=f"{host}:{port}")
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(listener, "unix", uid=uid, gid=gid, pid=pid, exe=_executable(pid), container=_container(pid))
+
+
+def _executable(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None  # lawful: it has ended, or is in another namespace; the record says so by null
+
+
+def _container(pid: int) -> str | None:
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as lines:
+            found = _CONTAINER_ID.search(lines.read(4096))
+    except OSError:
+        return None  # lawful: as above
+    return found[1] if found else None
+
+
+# --- where to listen
+
+
+def bind(
+    address: Address,
+    *,
+    mode: int | None = None,
+    owner: str | None = None,
+    group: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> list[socket.socket]:
+    """The bound sockets for an address. Raises OSError or LookupError (owner, group) with a text for people."""
+    if address.scheme == "systemd":
+        return _handed_over(address.path, environ)
+    if address.scheme == "tcp":
+        return _bind_tcp(address)
+    return [_bind_unix(address.path, mode, owner, group)]
+
+
+def _bind_tcp(address: Address) -> list[socket.socket]:
+    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets = []
+    for family, kind, protocol, _, place in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sockets.append(sock)
+    return sockets
+
+
+def _bind_unix(path: str, mode: int | None, owner: str | None, group: str | None) -> socket.socket:
+    uid = pwd.getpwnam(owner).pw_uid if owner is not None else -1
+    gid = grp.getgrnam(group).gr_gid if group is not None else -1
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # nobody else may connect before owner and mode are set
+    try:
+        sock.bind(path)
+        os.chown(path, uid, gid)
+        os.chmod(path, 0o600 if mode is None else mode)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket file that nobody listens on. Raises OSError if somebody does, or if it is no socket."""
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise FileExistsError(f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+    raise OSError(f"{path} is in use: somebody listens on it")
+
+
+def _handed_over(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
+    """The sockets that systemd passed to this process, those called `name` (FileDescriptorName=) or all."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        raise OSError("systemd handed no socket over: LISTEN_PID is not this process")
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    descriptors = [
+        _SYSTEMD_FIRST_DESCRIPTOR + index
+        for index in range(count)
+        if not name or (index < len(names) and names[index] == name)
+    ]
+    if not descriptors:
+        raise OSError(f"systemd handed no socket called {name} over")
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]

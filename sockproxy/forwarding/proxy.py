@@ -1,0 +1,306 @@
+"""The story of one connection: read a request, judge it, record it, then answer it or carry it to the engine.
+
+Owns the order of these steps and the proxy's own answers. The only caller of `judging`; must not know how a policy is
+written, what an observer does, or how bytes are moved (`roundtrip`). Begin at `serve_connection`.
+"""
+
+import asyncio
+import logging
+import time
+from itertools import count
+from typing import Protocol
+
+from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
+from sockproxy.exchange import LAST_STAGES, Exchange, Stage
+from sockproxy.forwarding.deadlines import Deadlines
+from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.relay import ConnectionCut, DiscardingCut, Relay, request_cut
+from sockproxy.forwarding.roundtrip import RoundTrip
+from sockproxy.forwarding.stream import Stream
+from sockproxy.judging.catalogue import ApiVersion, Catalogue
+from sockproxy.judging.identity import Principal
+from sockproxy.judging.judge import Judgement, judge
+from sockproxy.judging.policy import Effect, Policy, denial_message
+from sockproxy.wire import http1
+from sockproxy.wire.http1 import FramingKind, RequestHead
+
+log = logging.getLogger(__name__)
+
+_JSON_ERRORS_FROM = ApiVersion(1, 24)
+
+# A body of these types is taken by the engine for more parameters, which beat those of the query. No known client sends one.
+_FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data")
+
+LIMIT_OF_REASON = {
+    BadRequestReason.HEAD_TOO_LARGE: "head_bytes_max",
+    BadRequestReason.TOO_MANY_FIELDS: "fields_max",
+    BadRequestReason.BODY_TOO_LARGE: "judged_body_bytes_max",
+    BadRequestReason.HEAD_TOO_SLOW: "head_seconds",
+}
+
+
+class Observers(Protocol):
+    """What is told of every exchange. `decided` comes before the first byte goes to the engine and may raise AuditRefused."""
+
+    def decided(self, exchange: Exchange) -> None: ...
+
+    def completed(self, exchange: Exchange) -> None: ...
+
+    def limit_hit(self, limit: str) -> None: ...
+
+
+class Gate:
+    """Where a connection came in: the listener's name, and the policy that holds there now (a reload sets another)."""
+
+    __slots__ = ("name", "policy")
+
+    def __init__(self, name: str, policy: Policy) -> None:
+        self.name = name
+        self.policy = policy
+
+
+class Proxy:
+    """What all connections share. `is_draining`: what is under way is finished, and nothing new begins."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        engine: Engine,
+        limits: Limits,
+        deadlines: Deadlines,
+        observers: Observers,
+        id_prefix: str,
+    ) -> None:
+        self.catalogue = catalogue
+        self.engine = engine
+        self.limits = limits
+        self.deadlines = deadlines
+        self.observers = observers
+        self.is_draining = False
+        self.waiting: set[Stream] = set()  # connections without a request
+        self._id_prefix = id_prefix
+        self._numbers = count(1)
+
+    def new_exchange(self, gate: Gate, principal: Principal) -> Exchange:
+        """The record of the request whose head has just come."""
+        exchange_id = f"{self._id_prefix}-{next(self._numbers):x}"
+        return Exchange(exchange_id, gate.name, principal, time.monotonic(), time.time())
+
+    def complete(self, exchange: Exchange, stage: Stage) -> None:
+        """Ends an exchange and tells the observers."""
+        exchange.advance(stage)
+        exchange.completed_at = time.monotonic()
+        self.observers.completed(exchange)
+
+    def drain(self) -> None:
+        """Begins nothing new: connections without a request are closed."""
+        self.is_draining = True
+        for client in list(self.waiting):
+            client.close()
+
+
+async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> None:
+    """Serves one request after the other until the connection ends, and closes it."""
+    wait_seconds = proxy.limits.head_seconds
+    try:
+        while not proxy.is_draining and await _has_request(proxy, client, wait_seconds):
+            if not await _serve_exchange(proxy, client, gate, principal):
+                break
+            wait_seconds = proxy.limits.keep_alive_seconds
+    finally:
+        client.close()
+
+
+async def _has_request(proxy: Proxy, client: Stream, wait_seconds: float) -> bool:
+    """Waits for the first byte of a request; False when there will be none."""
+    if client.has_bytes:
+        return True
+    deadline = proxy.deadlines.start(wait_seconds, client.expire)
+    proxy.waiting.add(client)
+    try:
+        return await client.wait_for_bytes()
+    except TimeoutError:
+        return False  # lawful: a silent connection is owed nothing
+    finally:
+        proxy.waiting.discard(client)
+        proxy.deadlines.stop(deadline)
+
+
+async def _serve_exchange(proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> bool:
+    """Serves one request; True if the connection can carry another."""
+    exchange = proxy.new_exchange(gate, principal)
+    try:
+        head = http1.parse_request_head(await _read_raw_head(proxy, client), proxy.limits.fields_max)
+        judgement = _judge(proxy, gate.policy, exchange, head)
+        return await _act(proxy, client, exchange, head, judgement)
+    except BadRequest as error:
+        return await _reject(proxy, client, exchange, error)
+    except Exception:
+        # The one border for the unforeseen. Lawful: before the decision it denies, behind it the connection ends.
+        log.exception("unforeseen", extra={"exchange": exchange.id})
+        if exchange.decision is None:
+            unread = BadRequest(403, BadRequestReason.REQUEST_LINE, "denied: the request could not be judged")
+            return await _reject(proxy, client, exchange, unread)
+        return False
+    finally:
+        if exchange.stage not in LAST_STAGES:
+            _complete_as_failed(proxy, exchange)
+
+
+async def _read_raw_head(proxy: Proxy, client: Stream) -> bytes:
+    """The bytes of one head. Raises BadRequest where it is too large, too slow, or ends within."""
+    if (raw := client.take_head(proxy.limits.head_bytes_max)) is not None:
+        return raw  # the usual way: it came in one piece, no limit of time is needed
+    deadline = proxy.deadlines.start(proxy.limits.head_seconds, client.expire)
+    try:
+        return await client.read_head(proxy.limits.head_bytes_max)
+    except asyncio.LimitOverrunError as error:
+        raise BadRequest(
+            431, BadRequestReason.HEAD_TOO_LARGE, f"the head is above {proxy.limits.head_bytes_max} bytes"
+        ) from error
+    except asyncio.IncompleteReadError as error:
+        raise BadRequest(400, BadRequestReason.INCOMPLETE, "the connection ended within a head") from error
+    except TimeoutError as error:
+        raise BadRequest(
+            408, BadRequestReason.HEAD_TOO_SLOW, f"the head took more than {proxy.limits.head_seconds:g} s"
+        ) from error
+    finally:
+        proxy.deadlines.stop(deadline)
+
+
+def _judge(proxy: Proxy, policy: Policy, exchange: Exchange, head: RequestHead) -> Judgement:
+    """Names and decides the request, and notes both in the exchange. Raises BadRequest."""
+    exchange.method = head.method
+    exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
+    has_body = head.framing.kind is FramingKind.CHUNKED or head.framing.length > 0
+    if has_body:
+        _check_no_form(head)
+    judgement = judge(proxy.catalogue, policy, exchange.principal, head.method, head.target, has_body=has_body)
+    exchange.target = judgement.target.canonical
+    exchange.api_version = judgement.target.version
+    exchange.classified = judgement.classified
+    exchange.decision = judgement.decision
+    exchange.decided_at = time.monotonic()
+    exchange.advance(Stage.DECIDED)
+    return judgement
+
+
+def _check_no_form(head: RequestHead) -> None:
+    content_type = http1.field(head.fields, b"content-type")
+    if content_type is not None and content_type.lower().startswith(_FORM_TYPES):
+        raise BadRequest(
+            400, BadRequestReason.CONTENT_TYPE, "a form as body is not forwarded: its fields would override the query"
+        )
+
+
+async def _act(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, judgement: Judgement) -> bool:
+    """Records the decision and does what it says; True if the connection can carry another request."""
+    try:
+        proxy.observers.decided(exchange)
+        if judgement.decision.effect is Effect.DENY:
+            operation = judgement.classified.operation
+            message = denial_message(operation.operation_id if operation else "", judgement.decision)
+            return await _answer(proxy, client, exchange, head, Stage.DENIED, 403, message)
+        if proxy.is_draining:
+            return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, "sockproxy: shutting down")
+        return await RoundTrip(proxy, client, exchange, head, judgement).run()
+    except AuditRefused as error:
+        return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")
+    except EngineError as error:
+        exchange.engine_error_reason = error.reason
+        exchange.detail = error.detail
+        return await _answer(proxy, client, exchange, head, Stage.REFUSED, error.status, f"sockproxy: {error.detail}")
+    except PeerGone as error:
+        exchange.detail = str(error)
+        proxy.complete(exchange, Stage.FAILED)
+        return False
+
+
+async def _answer(
+    proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, stage: Stage, status: int, message: str
+) -> bool:
+    """Answers in the engine's place. The connection stays open if the request was read to its end."""
+    keep_alive = head.keep_alive and not proxy.is_draining and await _discard_body(proxy, client, exchange, head)
+    _write_answer(client, exchange, status, message, keep_alive=keep_alive, minor=head.minor)
+    proxy.complete(exchange, stage)
+    if not keep_alive:
+        await _linger(proxy, client)
+    return keep_alive
+
+
+async def _discard_body(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead) -> bool:
+    """Reads and drops a small body; False where that is not worth it, or not possible any more."""
+    if head.framing.kind is FramingKind.NONE:
+        return True
+    if exchange.stage is Stage.FORWARDED or head.expects_continue:
+        return False
+    bytes_max = proxy.limits.discarded_body_bytes_max
+    if head.framing.length > bytes_max:
+        return False
+    relay = Relay("downstream", client, None, DiscardingCut(request_cut(head.framing), bytes_max))
+    await _run_at_most(proxy, relay, proxy.limits.linger_seconds)
+    exchange.bytes_in = relay.count
+    return relay.is_whole
+
+
+async def _run_at_most(proxy: Proxy, relay: Relay, seconds: float) -> None:
+    """Runs a relay to its end, however that comes, but not longer than that."""
+    deadline = proxy.deadlines.start(seconds, relay.stop)
+    try:
+        relay.start()
+        await relay.wait()
+    except (BadRequest, PeerGone):
+        pass  # lawful: the relay says itself whether it came to its proper end
+    finally:
+        proxy.deadlines.stop(deadline)
+
+
+async def _reject(proxy: Proxy, client: Stream, exchange: Exchange, error: BadRequest) -> bool:
+    """Answers a request that cannot be read, and ends the connection: where the next one begins is not known."""
+    exchange.bad_request_reason = error.reason
+    exchange.detail = error.detail
+    if error.reason in LIMIT_OF_REASON:
+        proxy.observers.limit_hit(LIMIT_OF_REASON[error.reason])
+    if exchange.status == 0:
+        _write_answer(client, exchange, error.status, f"sockproxy: {error.detail}", keep_alive=False, minor=1)
+    proxy.complete(exchange, Stage.REJECTED if exchange.stage is Stage.RECEIVED else Stage.FAILED)
+    await _linger(proxy, client)
+    return False
+
+
+def _write_answer(
+    client: Stream, exchange: Exchange, status: int, message: str, *, keep_alive: bool, minor: int
+) -> None:
+    exchange.status = status
+    version = exchange.api_version
+    client.write(
+        http1.answer(
+            status,
+            message,
+            api_version_is_old=version is not None and version < _JSON_ERRORS_FROM,
+            request_id=exchange.id,
+            keep_alive=keep_alive,
+            minor=minor,
+            head_only=exchange.method == "HEAD",
+        )
+    )
+
+
+async def _linger(proxy: Proxy, client: Stream) -> None:
+    """Closes so that the answer arrives: what the client still sends is read for a while, since unread bytes make the
+    kernel reset the connection and drop what was not yet read on the other side."""
+    client.write_eof()
+    await _run_at_most(proxy, Relay("downstream", client, None, ConnectionCut()), proxy.limits.linger_seconds)
+
+
+def _complete_as_failed(proxy: Proxy, exchange: Exchange) -> None:
+    """Ends an exchange that was cut off by a cancellation or by a fault of ours."""
+    exchange.detail = exchange.detail or "cut off"
+    if exchange.stage is Stage.RECEIVED:
+        proxy.complete(exchange, Stage.REJECTED)
+        return
+    if exchange.stage is Stage.DECIDED:
+        proxy.complete(exchange, Stage.REFUSED)
+        return
+    proxy.complete(exchange, Stage.FAILED)

@@ -1,0 +1,326 @@
+"""RoundTrip: one allowed request on its way to the engine, and the answer on its way back.
+
+Owns the heads in both directions, the choice between a body and a tunnel, and how each ending of one side reaches the
+other. Must not know rules or what is recorded. Begin at `RoundTrip.run`.
+
+How endings are passed on: a client that finishes sending (half-close) lets the engine see just that; a client that is gone
+closes the engine's connection; an engine that is gone within an answer closes the client's, without a proper end.
+"""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone
+from sockproxy.exchange import Exchange, Stage
+from sockproxy.forwarding.deadlines import Deadline
+from sockproxy.forwarding.relay import ConnectionCut, Relay, request_cut, response_cut
+from sockproxy.forwarding.stream import Stream
+from sockproxy.judging.catalogue import Access, Operation, Traffic
+from sockproxy.judging.judge import Judgement
+from sockproxy.wire import http1
+from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from sockproxy.forwarding.limits import Limits
+    from sockproxy.forwarding.proxy import Proxy
+
+_HOST = (b"Host", b"docker")  # the engine does not look at it; what a client sends need not be passed on
+_REPEATABLE_METHODS = frozenset({"GET", "HEAD"})
+_TUNNEL_TRAFFIC = frozenset({Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
+
+
+class RoundTrip:
+    """Carries one request and its answer."""
+
+    __slots__ = (
+        "_client",
+        "_exchange",
+        "_head",
+        "_operation",
+        "_proxy",
+        "_request",
+        "_upload",
+        "_upload_deadline",
+        "_upstream",
+    )
+
+    def __init__(
+        self, proxy: "Proxy", client: Stream, exchange: Exchange, head: RequestHead, judgement: Judgement
+    ) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._exchange = exchange
+        self._head = head
+        self._operation = judgement.classified.operation
+        self._request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
+        self._upload: Relay | None = None
+        self._upload_deadline: Deadline | None = None
+        self._upstream: Stream | None = None
+
+    def _is_tunnelling(self, head: RequestHead) -> bool:
+        return head.has_upgrade and self._operation is not None and self._operation.traffic in _TUNNEL_TRAFFIC
+
+    async def run(self) -> bool:
+        """Carries the request; True if the client's connection can carry another. Raises EngineError or BadRequest where
+        the client can still be answered, PeerGone where not."""
+        is_reusable = False
+        try:
+            answer = await self._receive_final_head(await self._send_and_receive())
+            if self._is_tunnel(answer):
+                return await self._tunnel(answer)
+            keep_alive, is_reusable = await self._relay_answer(answer)
+            return keep_alive
+        finally:
+            self._unlink(is_reusable=is_reusable)
+
+    # --- there
+
+    async def _send_and_receive(self) -> bytes:
+        """Sends the request and returns the first head that comes back, on a kept connection where there is one."""
+        engine = self._proxy.engine
+        kept = engine.acquire_idle()
+        if kept is not None:
+            raw = await self._try(kept)
+            if raw:
+                return raw
+            if not self._may_repeat(kept):
+                raise self._no_answer()
+            self._unlink(is_reusable=False)
+        raw = await self._try(await engine.connect())
+        if not raw:
+            raise self._no_answer()
+        return raw
+
+    def _may_repeat(self, upstream: Stream) -> bool:
+        # A kept connection that the engine closed just when it was used again: it was reset before anything was read.
+        return (
+            self._upload is None
+            and self._exchange.method in _REPEATABLE_METHODS
+            and isinstance(upstream.error, ConnectionError)
+            and not self._client.is_lost
+        )
+
+    def _no_answer(self) -> Exception:
+        upload = self._upload
+        if upload is not None and isinstance(upload.error, BadRequest):
+            return upload.error
+        if self._client.is_lost or (upload is not None and upload.error is not None):
+            return PeerGone("downstream")
+        return EngineError(502, EngineErrorReason.CLOSED, "the engine closed the connection without an answer")
+
+    async def _try(self, upstream: Stream) -> bytes:
+        """Sends the request on `upstream`, and waits for a head; b"" if none comes."""
+        self._upstream = upstream
+        self._client.on_eof = self._client_finished
+        self._client.on_lost = self._client_lost
+        upstream.write(self._request)
+        if self._exchange.stage is Stage.DECIDED:
+            self._exchange.advance(Stage.FORWARDED)
+        self._exchange.forwarded_at = time.monotonic()
+        self._start_upload(upstream)
+        if self._client.is_ended and self._upload is None:
+            self._client_finished()
+        elif self._client.is_lost:
+            self._client_lost()
+        return await self._read_head(upstream)
+
+    def _start_upload(self, upstream: Stream) -> None:
+        if self._head.framing.kind is FramingKind.NONE or self._head.framing.length == 0:
+            return
+        upload = Relay("downstream", self._client, upstream, request_cut(self._head.framing), self._upload_ended)
+        self._upload = upload
+        self._upload_deadline = self._proxy.deadlines.start(
+            self._proxy.limits.body_idle_seconds, self._upload_is_idle, lambda: upload.count
+        )
+        upload.start()
+
+    def _upload_is_idle(self) -> None:
+        if self._upload is not None and not self._upload.is_done:
+            self._proxy.observers.limit_hit("body_idle_seconds")
+            self._upload.stop(BadRequest(408, BadRequestReason.BODY_TOO_SLOW, "no byte of the body came for too long"))
+
+    def _upload_ended(self) -> None:
+        upload = self._upload
+        if upload is None or self._upstream is None:
+            return
+        if upload.error is not None:
+            self._upstream.abort()  # half a body must not look like a whole one
+        elif self._client.is_ended:
+            self._client_finished()
+
+    async def _read_head(self, upstream: Stream) -> bytes:
+        seconds = _answer_seconds(self._operation, self._proxy.limits)
+        deadline = self._proxy.deadlines.start(seconds, upstream.expire)
+        try:
+            return await upstream.read_head(self._proxy.limits.engine_head_bytes_max)
+        except TimeoutError as error:
+            raise EngineError(
+                504, EngineErrorReason.ANSWER_TIMEOUT, f"the engine did not answer within {seconds:g} s"
+            ) from error
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise EngineError(
+                502, EngineErrorReason.MALFORMED, "the head of the engine's answer is incomplete or too large"
+            ) from error
+        finally:
+            self._proxy.deadlines.stop(deadline)
+
+    # --- and back
+
+    async def _receive_final_head(self, raw: bytes) -> ResponseHead:
+        """Passes interim answers on and returns the final one."""
+        upstream = self._engine_stream()
+        while True:
+            answer = http1.parse_response_head(raw, self._proxy.limits.fields_max, self._exchange.method)
+            if answer.status >= 200 or answer.status == 101:
+                self._exchange.answered_at = time.monotonic()
+                return answer
+            if self._head.minor >= 1:
+                fields = http1.end_to_end(answer.fields, keep_upgrade=False)
+                self._client.write(
+                    http1.serialise_response_head(1, answer.status, answer.reason, fields, http1.NO_BODY)
+                )
+            raw = await self._read_head(upstream)
+            if not raw:
+                raise self._no_answer()
+
+    def _is_tunnel(self, answer: ResponseHead) -> bool:
+        # Which it is, only the answer tells: an exec start that detaches is an ordinary exchange in spite of its Upgrade.
+        if answer.status == 101:
+            if not self._is_tunnelling(self._head):
+                raise EngineError(502, EngineErrorReason.MALFORMED, "the engine switched protocols unasked")
+            return True
+        return (
+            answer.status == 200
+            and answer.framing.kind is FramingKind.UNTIL_CLOSE
+            and self._operation is not None
+            and self._operation.traffic is Traffic.HIJACK
+        )
+
+    async def _relay_answer(self, answer: ResponseHead) -> tuple[bool, bool]:
+        """Passes an answer on; whether the client's and the engine's connection can carry another request."""
+        client, upstream, upload, exchange = self._client, self._engine_stream(), self._upload, self._exchange
+        framing, minor = _framing_for(self._head.minor, answer.framing)
+        is_upload_over = upload is None or upload.is_done
+        keep_alive = (
+            self._head.keep_alive
+            and framing.kind is not FramingKind.UNTIL_CLOSE
+            and (is_upload_over or answer.keep_alive)
+            and not self._proxy.is_draining
+        )
+        fields = http1.end_to_end(answer.fields, keep_upgrade=False)
+        fields.extend(_connection_fields(minor, framing, keep_alive=keep_alive))
+        exchange.status = answer.status
+        client.write(http1.serialise_response_head(minor, answer.status, answer.reason, fields, framing))
+        download = Relay("upstream", upstream, client, response_cut(answer.framing, knows_chunks=minor >= 1))
+        download.start()
+        try:
+            await download.wait()
+            if upload is not None and keep_alive:
+                await upload.wait()
+        except BadRequest as error:
+            raise PeerGone("upstream") from error  # lawful: its framing is broken, and its head has gone out already
+        finally:
+            exchange.bytes_out = download.count
+            exchange.bytes_in = upload.count if upload is not None else 0
+        self._proxy.complete(exchange, Stage.ANSWERED)
+        return keep_alive, answer.keep_alive and is_upload_over
+
+    async def _tunnel(self, answer: ResponseHead) -> bool:
+        """Carries both directions until both have ended, or one side is gone."""
+        client, upstream, exchange, proxy = self._client, self._engine_stream(), self._exchange, self._proxy
+        fields = http1.end_to_end(answer.fields, keep_upgrade=answer.status == 101)
+        exchange.status, exchange.is_tunnel = answer.status, True
+        client.write(http1.serialise_response_head(1, answer.status, answer.reason, fields, answer.framing))
+        client.on_eof = None
+        upstream.on_lost = client.close
+        down = Relay("upstream", upstream, client, ConnectionCut(), lambda: _pass_end(upstream, client))
+        up = Relay("downstream", client, upstream, ConnectionCut(), lambda: _pass_end(client, upstream))
+        idle = proxy.deadlines.start(
+            proxy.limits.tunnel_idle_seconds, self._tunnel_is_idle, lambda: up.count + down.count
+        )
+        try:
+            down.start()
+            if self._upload is not None:
+                await self._upload.wait()
+            up.start()
+            await down.wait()
+            await up.wait()
+        finally:
+            proxy.deadlines.stop(idle)
+            exchange.bytes_in = up.count + (self._upload.count if self._upload is not None else 0)
+            exchange.bytes_out = down.count
+        proxy.complete(exchange, Stage.ANSWERED)
+        return False
+
+    def _tunnel_is_idle(self) -> None:
+        self._proxy.observers.limit_hit("tunnel_idle_seconds")
+        self._client.abort()
+        self._engine_stream().abort()
+
+    # --- endings
+
+    def _client_finished(self) -> None:
+        """The client sends nothing more: the engine sees the same, and from now on a hang-up is watched for."""
+        self._engine_stream().write_eof()
+        self._client.watch_hangup()
+
+    def _client_lost(self) -> None:
+        """The client is gone: what it sent is still delivered, then the engine sees it, too."""
+        upstream = self._engine_stream()
+        upstream.close()
+        self._proxy.deadlines.start(self._proxy.limits.linger_seconds, upstream.abort)
+
+    def _unlink(self, *, is_reusable: bool) -> None:
+        client, upstream = self._client, self._upstream
+        client.on_eof = client.on_lost = None
+        if self._upload is not None:
+            self._upload.stop()
+            self._proxy.deadlines.stop(self._upload_deadline)
+        if upstream is not None:
+            self._upstream = None
+            self._proxy.engine.release(upstream, is_reusable=is_reusable and not upstream.has_written_eof)
+
+    def _engine_stream(self) -> Stream:
+        if self._upstream is None:
+            raise RuntimeError("the round trip has no connection to the engine")
+        return self._upstream
+
+
+def _pass_end(source: Stream, target: Stream) -> None:
+    """One direction of a tunnel has ended; the other goes on."""
+    target.write_eof()
+    source.watch_hangup()
+
+
+def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
+    """The head that the engine gets, from what was judged."""
+    fields = [
+        _HOST,
+        *(field for field in http1.end_to_end(head.fields, keep_upgrade=passes_upgrade) if field[0].lower() != b"host"),
+    ]
+    return http1.serialise_request_head(head.method, judgement.target.canonical, fields, head.framing)
+
+
+def _answer_seconds(operation: Operation | None, limits: "Limits") -> float:
+    """How long the engine may take for its head; 0 where it lawfully takes as long as it takes."""
+    if operation is None or operation.traffic is not Traffic.UNARY:
+        return 0.0
+    return limits.engine_read_answer_seconds if operation.access is Access.READ else limits.engine_write_answer_seconds
+
+
+def _framing_for(client_minor: int, framing: http1.Framing) -> tuple[http1.Framing, int]:
+    """In which framing and version a client gets a body: HTTP/1.0 has no chunks, there the connection's end is the body's."""
+    if client_minor == 0 and framing.kind is FramingKind.CHUNKED:
+        return http1.UNTIL_CLOSE, 0
+    return framing, client_minor
+
+
+def _connection_fields(minor: int, framing: http1.Framing, *, keep_alive: bool) -> list[http1.Field]:
+    # Go's docker client takes an answer with `Connection: close` to a hijacking request for a successful hijack, so a
+    # body that ends with the connection goes without, as it does from the engine.
+    if framing.kind is FramingKind.UNTIL_CLOSE:
+        return []
+    if minor == 0:
+        return [(b"Connection", b"keep-alive")] if keep_alive else []
+    return [] if keep_alive else [(b"Connection", b"close")]

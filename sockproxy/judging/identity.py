@@ -1,0 +1,46 @@
+"""Who asks: Peer -> Principal.
+
+Owns what is known of the other end of a connection and how it is named. Must not know how these facts are gathered
+(`forwarding.listener`) nor what they permit (`policy`).
+"""
+
+from typing import Literal, NamedTuple
+
+PeerKind = Literal["unix", "tcp"]
+
+
+class Peer(NamedTuple):
+    """The facts of one accepted connection. What the kind of the connection does not have is None."""
+
+    listener: str
+    kind: PeerKind
+    uid: int | None = None
+    gid: int | None = None
+    pid: int | None = None
+    exe: str | None = None
+    container: str | None = None
+    tls_subject: str | None = None
+    address: str | None = None
+
+
+class Principal(NamedTuple):
+    """Who is asking, for the record and for the limits. `key` is what connections are counted by."""
+
+    kind: PeerKind
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    exe: str | None
+    container: str | None
+    tls_subject: str | None
+    address: str | None
+    key: str
+
+
+def identify(peer: Peer) -> Principal:
+    """The principal behind a peer: a unix peer is counted by its uid, a tcp peer by its address without the port."""
+    if peer.kind == "unix":
+        key = f"uid:{peer.uid}"
+    else:
+        key = f"address:{(peer.address or '').rpartition(':')[0]}"
+    return Principal(peer.kind, peer.uid, peer.gid, peer.pid, peer.exe, peer.container, peer.tls_subject, peer.address, key)

@@ -1,0 +1,305 @@
+"""Composition: from a Config to a running proxy, its signals, reload and drain. The only module that knows everybody.
+
+Owns the order of starting and stopping. Begin at `serve`; `Service` is what runs, and what the demo and tests start, too.
+SIGTERM and SIGINT drain: no new connections, what is under way is finished up to a limit, the audit is flushed, exit 0.
+SIGHUP takes the policies anew from the configuration (a bad one keeps the old) and reopens the audit files.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from sockproxy import __version__
+from sockproxy.data import load_operations
+from sockproxy.errors import ConfigError
+from sockproxy.exchange import Exchange
+from sockproxy.forwarding.deadlines import Deadlines
+from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.listener import Census, Listener, bind
+from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
+from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.policy import Effect, Policy
+from sockproxy.operating.config import Config
+from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.metrics import Metrics
+from sockproxy.recording.sinks import open_sink
+
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
+
+log = logging.getLogger("sockproxy")
+
+_HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
+_DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
+
+Reload = Callable[[], Config]
+Sockets = Mapping[str, list[socket.socket]]
+"""The bound sockets of each listener, by its name."""
+
+
+class Observers:
+    """Audit first, since it may refuse; then the metrics; then the log, which names denials only."""
+
+    def __init__(self, trail: AuditTrail, metrics: Metrics) -> None:
+        self._trail = trail
+        self._metrics = metrics
+
+    def decided(self, exchange: Exchange) -> None:
+        self._metrics.decided(exchange)
+        self._trail.decided(exchange)
+
+    def completed(self, exchange: Exchange) -> None:
+        self._trail.completed(exchange)
+        self._metrics.completed(exchange)
+        decision = exchange.decision
+        if decision is not None and Effect.DENY in (decision.effect, decision.shadow):
+            log_denial(exchange)
+        elif exchange.detail:
+            log.warning("request-failed", extra={"exchange": exchange.id, "detail": exchange.detail})
+
+    def limit_hit(self, limit: str) -> None:
+        self._metrics.limit_hit(limit)
+
+
+def log_denial(exchange: Exchange) -> None:
+    """One line that answers "why was I denied?"."""
+    decision, classified = exchange.decision, exchange.classified
+    if decision is None or classified is None:
+        return
+    operation = classified.operation
+    log.warning(
+        "denied" if decision.effect is Effect.DENY else "would-be-denied",
+        extra={
+            "operation": operation.operation_id if operation else "unknown",
+            "policy": decision.policy,
+            "rule": decision.rule or "none",
+            "reason": decision.detail,
+            "listener": exchange.listener,
+            "exchange": exchange.id,
+        },
+    )
+
+
+class Service:
+    """One process that serves. `start`, then `drain`, in the loop that it was made in."""
+
+    def __init__(self, config: Config, sockets: Sockets) -> None:
+        """`sockets`: the bound sockets of each listener, by its name. Raises ConfigError if an audit file is unusable."""
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self.admin = config.admin  # with the port that the kernel chose, if it was asked to
+        self.registry = CollectorRegistry()
+        self.hangups = HangupWatch(loop)
+        self.deadlines = Deadlines(loop)
+        self.engine = Engine(config.engine, config.limits, loop, self.hangups)
+        self.metrics = Metrics(
+            self.registry,
+            version=__version__,
+            sinks=[audit.file for audit in config.audit],
+            engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
+        )
+        self.trail = AuditTrail(
+            [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
+            schedule_flush=loop.call_soon,
+            count_events=self.metrics.audit_events,
+        )
+        self.proxy = Proxy(
+            Catalogue(load_operations()),
+            self.engine,
+            config.limits,
+            self.deadlines,
+            Observers(self.trail, self.metrics),
+            id_prefix=secrets.token_hex(6),
+        )
+        self.gates = [Gate(listener.name, listener.policy) for listener in config.listeners]
+        census = Census(config.limits)
+        self.listeners = [
+            Listener(gate.name, sockets[gate.name], census, self._serve(gate), self.metrics.limit_hit)
+            for gate in self.gates
+        ]
+        self._health: asyncio.Task[None] | None = None
+
+    def _serve(self, gate: Gate):  # type: ignore[no-untyped-def]  # a closure over the gate; its type is Listener's `Serve`
+        return lambda client, principal: serve_connection(self.proxy, client, gate, principal)
+
+    async def start(self) -> None:
+        """Accepts, and keeps an eye on the engine."""
+        loop = asyncio.get_running_loop()
+        for listener in self.listeners:
+            await listener.start(loop, self.hangups)
+        self.metrics.config_reload(success=True, time=time.time())
+        self._health = loop.create_task(self._watch_engine())
+
+    async def drain(self) -> None:
+        """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
+        self.proxy.drain()
+        tasks: set[asyncio.Task[None]] = set()
+        for listener in self.listeners:
+            listener.stop_accepting()
+            tasks |= listener.tasks
+        if self._health is not None:
+            self._health.cancel()
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=self.config.limits.drain_seconds)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        self.engine.close()
+        self.deadlines.close()
+        self.hangups.close()
+        self.trail.close()
+
+    def reload(self, load: Reload) -> None:
+        """Takes the policies of a new configuration; whatever else has changed needs a restart, and is named."""
+        try:
+            config = load()
+            policies = {listener.name: listener.policy for listener in config.listeners}
+            self.trail.reopen()
+        except (ConfigError, OSError) as error:
+            # lawful: the old configuration stays, the metric and the log say so
+            self.metrics.config_reload(success=False, time=time.time())
+            log.error("reload-failed", extra={"reason": str(error)})
+            return
+        self._take(policies)
+        changed = _needs_restart(self.config, config)
+        self.metrics.config_reload(success=True, time=time.time())
+        log.info("reloaded", extra={"needs_restart": ",".join(changed)} if changed else {})
+
+    def _take(self, policies: Mapping[str, Policy]) -> None:
+        for gate in self.gates:
+            gate.policy = policies.get(gate.name, gate.policy)
+
+    async def _watch_engine(self) -> None:
+        was_up: bool | None = None
+        while True:
+            is_up = await self.engine.ping()
+            self.metrics.engine_up(is_up)
+            if is_up is not was_up:
+                log.log(
+                    logging.INFO if is_up else logging.ERROR,
+                    "engine-up" if is_up else "engine-down",
+                    extra={"engine": str(self.config.engine)},
+                )
+            was_up = is_up
+            await asyncio.sleep(_HEALTH_SECONDS)
+
+
+def _needs_restart(old: Config, new: Config) -> list[str]:
+    changed = [name for name in ("engine", "admin", "audit", "limits") if getattr(old, name) != getattr(new, name)]
+    if [listener.address for listener in old.listeners] != [listener.address for listener in new.listeners]:
+        changed.append("listeners")
+    return changed
+
+
+def bind_all(config: Config) -> dict[str, list[socket.socket]]:
+    """The bound sockets of every listener, by its name. Raises OSError or LookupError with a text for people."""
+    return {
+        listener.name: bind(listener.address, mode=listener.mode, owner=listener.owner, group=listener.group)
+        for listener in config.listeners
+    }
+
+
+def serve(config: Config, reload: Reload, workers: int = 1) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code. Raises ConfigError, OSError, LookupError where it cannot start."""
+    raise_descriptor_limit(config)
+    sockets = bind_all(config)
+    try:
+        uvloop.run(_run(config, reload, sockets))
+    finally:
+        remove_socket_files(sockets)
+    return 0
+
+
+async def _run(config: Config, reload: Reload, sockets: Sockets) -> None:
+    loop = asyncio.get_running_loop()
+    async with running(config, sockets) as service:
+        loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
+        # What was made until now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        await stop_asked_for()
+        log.info("draining", extra={"connections": sum(len(listener.tasks) for listener in service.listeners)})
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
+    """A service with its admin listener, drained at the end. Raises ConfigError, OSError where it cannot start."""
+    service = Service(config, sockets)
+    await service.start()
+    for listener in config.listeners:
+        log.info(
+            "listening",
+            extra={"listener": listener.name, "address": str(listener.address), "policy": listener.policy.name},
+        )
+    admin = await _start_admin(service)
+    try:
+        yield service
+    finally:
+        await service.drain()
+        if admin is not None:
+            await admin.cleanup()
+
+
+async def stop_asked_for() -> None:
+    """Returns when SIGTERM or SIGINT comes."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _start_admin(service: Service) -> "AppRunner | None":
+    config = service.config
+    if config.admin is None:
+        return None
+    # Imported here and not above: aiohttp takes longer to import than all the rest, and clients are already served.
+    from sockproxy.operating.admin import Readiness, make_application, start_admin
+
+    async def readiness() -> Readiness:
+        if service.proxy.is_draining:
+            return Readiness(False, "draining")
+        is_up = await service.engine.ping()
+        service.metrics.engine_up(is_up)
+        return Readiness(is_up, "ready" if is_up else f"the engine at {config.engine} does not answer")
+
+    sockets = bind(config.admin, mode=0o600)
+    if config.admin.scheme == "tcp":
+        service.admin = config.admin._replace(port=sockets[0].getsockname()[1])
+    runner = await start_admin(make_application(service.registry, readiness), sockets)
+    log.info("admin", extra={"address": str(service.admin)})
+    return runner
+
+
+def raise_descriptor_limit(config: Config) -> None:
+    """Raises the soft limit of open files to what the connections need, as far as the hard limit lets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * config.limits.connections_max + config.limits.engine_idle_connections_max + _DESCRIPTORS_OF_OUR_OWN
+    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if reachable > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+    if reachable < wanted:
+        log.warning("few-descriptors", extra={"wanted": wanted, "limit": reachable})
+
+
+def remove_socket_files(sockets: Sockets) -> None:
+    """Removes the files of unix sockets that we bound."""
+    for sock in (sock for bound in sockets.values() for sock in bound):
+        name = sock.getsockname() if sock.fileno() >= 0 else ""
+        if isinstance(name, str) and name and "LISTEN_FDS" not in os.environ:
+            Path(name).unlink(missing_ok=True)

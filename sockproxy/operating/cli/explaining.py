@@ -1,0 +1,150 @@
+"""`sockproxy explain`: whether a policy lets a request pass, and why.
+
+Owns how an answer is told. The answer itself comes from `judging.judge.judge`, the function that the proxy enforces
+with. Ruled by: DESIGN, "The command line" (the JSON object) and its exit codes: 0 allow, 1 deny.
+"""
+
+import re
+from typing import IO, NamedTuple
+
+import click
+import orjson
+
+from sockproxy.errors import BadRequest
+from sockproxy.judging.catalogue import UNKNOWN, ApiVersion, Classified
+from sockproxy.judging.judge import judge
+from sockproxy.judging.policy import Effect
+from sockproxy.operating.cli import parameters
+from sockproxy.operating.cli.exits import ExitCode
+
+BAD_REQUEST = "bad-request"
+
+_FACT = re.compile(r"[a-z_]+=.*", re.DOTALL)
+_COLOURS = {Effect.ALLOW: "green", Effect.DENY: "red"}
+
+
+class Answer(NamedTuple):
+    """What is told, in either format."""
+
+    effect: Effect
+    classified: Classified
+    policy: str
+    rule: str
+    reason: str
+    api_version: ApiVersion | None
+    forwarded: str
+    """The target as the engine gets it; "" if it gets none."""
+    shadow: Effect | None
+
+
+@click.command(
+    cls=parameters.ManyWords,
+    many="--as",
+    belongs=lambda word: _FACT.fullmatch(word) is not None,
+    epilog=parameters.examples(
+        "sockproxy explain POST /containers/web/pause",
+        "sockproxy explain --policy readonly GET /v1.44/containers/web/export",
+        "sockproxy explain --policy ./ci.yaml --as uid=1000 POST /containers/create",
+        "sockproxy explain --format json GET /info",
+    )
+    + "\n\n\b\nExit codes: 0 allow, 1 deny, 2 wrong usage or an unreadable file.",
+)
+@click.option(
+    "--policy",
+    "-p",
+    "policy_name",
+    shell_complete=parameters.complete_policy,
+    default=parameters.DEFAULT_POLICY,
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A built-in policy, or a file.",
+)
+@click.option("--body", type=click.File("rb"), metavar="FILE", help="The request's body; - is standard input.")
+@click.option(
+    "--as",
+    "facts",
+    multiple=True,
+    metavar="K=V...",
+    help=f"What is known of who asks. Keys: {', '.join(parameters.FACTS)}.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("method", shell_complete=parameters.complete_method)
+@click.argument("target", shell_complete=parameters.complete_target)
+def explain(
+    policy_name: str, body: IO[bytes] | None, facts: tuple[str, ...], form: str, method: str, target: str
+) -> int:
+    """Say whether a policy lets the request METHOD TARGET pass, and why.
+
+    The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
+    TARGET begins with a slash, with or without a version (/v1.44/info, /info).
+    """
+    answer = _ask(policy_name, facts, method, target, has_body=body is not None and bool(body.read()))
+    if form == "json":
+        click.echo(orjson.dumps(_as_object(answer)))
+    else:
+        click.echo("\n".join(_as_text(answer, method, body is not None)))
+    return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
+
+
+def _ask(policy_name: str, facts: tuple[str, ...], method: str, target: str, *, has_body: bool) -> Answer:
+    principal = parameters.parse_principal(facts)
+    catalogue = parameters.load_catalogue()
+    policy = parameters.load_policy(policy_name, catalogue)
+    try:
+        judgement = judge(catalogue, policy, principal, method, target, has_body=has_body)
+    except BadRequest as error:
+        reason = f"{BAD_REQUEST}: {error.detail}"
+        return Answer(Effect.DENY, UNKNOWN, policy.name, "", reason, None, "", None)
+    decision = judgement.decision
+    return Answer(
+        effect=decision.effect,
+        classified=judgement.classified,
+        policy=decision.policy,
+        rule=decision.rule,
+        reason=decision.detail,
+        api_version=judgement.target.version,
+        forwarded=judgement.target.canonical if decision.effect is Effect.ALLOW else "",
+        shadow=decision.shadow,
+    )
+
+
+def _operation_id(answer: Answer) -> str:
+    operation = answer.classified.operation
+    return operation.operation_id if operation else ""
+
+
+def _as_object(answer: Answer) -> dict[str, object]:
+    return {
+        "operation": _operation_id(answer),
+        "effect": answer.effect,
+        "policy": answer.policy,
+        "rule": answer.rule,
+        "reason": answer.reason,
+        "api_version": str(answer.api_version) if answer.api_version else None,
+        "resource": {"kind": answer.classified.resource_kind, "name": answer.classified.resource_name},
+    }
+
+
+def _as_text(answer: Answer, method: str, has_body: bool) -> list[str]:
+    """The answer in the first line, what it rests on below."""
+    effect = click.style(f"{answer.effect:<5}", fg=_COLOURS[answer.effect], bold=True)
+    because = f"rule {answer.rule}: {answer.reason}" if answer.rule else answer.reason
+    lines = [f"{effect}  {_operation_id(answer) or 'unknown operation'}   {because}"]
+    lines += [f"       {name:<9}  {value}" for name, value in _grounds(answer, method) if value]
+    if has_body:
+        lines.append(
+            "       note       no policy looks into bodies yet: this one was read, but for whether it is empty"
+        )
+    return lines
+
+
+def _grounds(answer: Answer, method: str) -> list[tuple[str, str]]:
+    operation, _, kind, name = answer.classified
+    return [
+        ("policy", answer.policy),
+        ("mode", f"shadow: enforced, it would be {answer.shadow}" if answer.shadow else ""),
+        ("api", str(answer.api_version or "unversioned")),
+        ("access", f"{operation.access}, {operation.tag}" if operation else ""),
+        ("resource", f"{kind} {name}".strip()),
+        ("forwarded", f"{method} {answer.forwarded}" if answer.forwarded else ""),
+    ]

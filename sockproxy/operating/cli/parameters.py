@@ -1,0 +1,175 @@
+"""Words of a command line -> values, with the nearest right word where one is wrong, and with completion.
+
+Owns what several commands take: a policy, an operation, an API version, who asks. Must not know any command. `parse_`
+functions raise `click.BadParameter`, which ends with exit code 2; `complete_` functions are click's `shell_complete`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from sockproxy.data import builtin_policy_names, load_docker_releases, load_operations
+from sockproxy.errors import ConfigError
+from sockproxy.judging.catalogue import ApiVersion, Catalogue
+from sockproxy.judging.identity import Peer, PeerKind, Principal, identify
+from sockproxy.judging.policy import Policy
+from sockproxy.operating import config
+from sockproxy.operating.config.wording import did_you_mean, quoted
+
+DEFAULT_POLICY = "kubernetes-1.4"
+
+OLDEST_API = ApiVersion(1, 0)
+
+_ID_DIGITS_MAX = 10  # ids of the kernel have 32 bits
+
+
+def examples(*lines: str) -> str:
+    r"""The block of examples at the end of a command's help; `\b` keeps click from joining the lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def load_catalogue() -> Catalogue:
+    """The operations that come with sockproxy."""
+    return Catalogue(load_operations())
+
+
+def load_policy(name: str, catalogue: Catalogue) -> Policy:
+    """The policy that a built-in name or a file refers to. A name that there is not is a wrong use; what is wrong in a
+    file is a ConfigError."""
+    try:
+        return config.load_policy(name, catalogue)
+    except ConfigError as error:
+        if any(finding.file for finding in error.findings):
+            raise
+        raise click.UsageError(error.findings[0].message) from error
+
+
+def newest_api() -> ApiVersion:
+    """The newest API version of a known Docker release."""
+    return max(ApiVersion.parse(release["api_version"]) for release in load_docker_releases())
+
+
+def parse_operation(text: str) -> str:
+    """An operationId that the catalogue knows."""
+    known = load_operations()
+    if text not in known:
+        raise click.BadParameter(f"no operation {quoted(text)}{did_you_mean(text, known)}")
+    return text
+
+
+def parse_api_version(text: str) -> ApiVersion:
+    """A version of the Engine API that is known."""
+    newest = newest_api()
+    try:
+        version = ApiVersion.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{quoted(text)} is no API version; they look like {newest}") from error
+    if not OLDEST_API <= version <= newest:
+        raise click.BadParameter(f"{version} is not among the known API versions, {OLDEST_API} to {newest}")
+    return version
+
+
+def parse_principal(words: Iterable[str]) -> Principal:
+    """`uid=0`, `exe=/bin/sh`, ... -> who asks; without a word, a unix peer of which nothing is known."""
+    facts = dict(_parse_fact(word) for word in words)
+    is_remote = "address" in facts or "tls_subject" in facts
+    kind: PeerKind = "tcp" if facts.pop("kind", "tcp" if is_remote else "unix") == "tcp" else "unix"
+    return identify(Peer("command line", kind, **facts))
+
+
+def complete_policy(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Names of built-in policies, then files."""
+    names = [CompletionItem(name) for name in builtin_policy_names() if name.startswith(begun)]
+    return names or [CompletionItem(begun, type="file")]
+
+
+def complete_operation(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """OperationIds, with what they stand for."""
+    rows = load_operations().items()
+    return [CompletionItem(i, help=f"{row['method']} {row['path']}") for i, row in rows if i.startswith(begun)]
+
+
+def complete_api_version(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """API versions of Docker releases, newest first."""
+    versions = dict.fromkeys(release["api_version"] for release in load_docker_releases())
+    return [CompletionItem(text) for text in versions if text.startswith(begun)]
+
+
+def complete_method(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The methods that an operation has."""
+    methods = sorted({str(row["method"]) for row in load_operations().values()})
+    return [CompletionItem(method) for method in methods if method.startswith(begun.upper())]
+
+
+def complete_target(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The paths of operations that have the method given before."""
+    method = context.params.get("method")
+    rows = [(i, row["method"], str(row["path"])) for i, row in load_operations().items()]
+    return [CompletionItem(path, help=i) for i, has, path in rows if has == method and path.startswith(begun)]
+
+
+class ManyWords(click.Command):
+    """A command with an option that takes several words at once: `--as uid=0 gid=0` is `--as uid=0 --as gid=0`.
+
+    `belongs` says of a word behind a value of the option `many` whether it is one more value.
+    """
+
+    def __init__(self, *args: Any, many: str, belongs: Callable[[str], bool], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.many = many
+        self.belongs = belongs
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args, self.many, self.belongs))
+
+
+def spread(args: list[str], option: str, belongs: Callable[[str], bool]) -> list[str]:
+    """The arguments with `option` repeated before each further value of it."""
+    found: list[str] = []
+    behind: str | None = None  # the word before; None if it is neither the option nor a value of it
+    for word in args:
+        is_value = behind == option
+        is_further = behind is not None and not is_value and word != option and belongs(word)
+        found += [option, word] if is_further else [word]
+        behind = word if word == option or is_value or is_further else None
+    return found
+
+
+def _parse_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS_MAX):
+        raise ValueError(f"{quoted(text)} is not a number")
+    return int(text)
+
+
+def _parse_kind(text: str) -> str:
+    if text not in ("unix", "tcp"):
+        raise ValueError(f"{quoted(text)} is neither unix nor tcp")
+    return text
+
+
+def _parse_fact(word: str) -> tuple[str, Any]:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{quoted(word)} is not of the form KEY=VALUE", param_hint="--as")
+    if key not in FACTS:
+        end = did_you_mean(key, FACTS) or f"; known are {', '.join(FACTS)}"
+        raise click.BadParameter(f"no key {quoted(key)}{end}", param_hint="--as")
+    try:
+        return key, FACTS[key](value)
+    except ValueError as error:
+        raise click.BadParameter(f"{key}: {error}", param_hint="--as") from error
+
+
+FACTS: dict[str, Callable[[str], str | int]] = {
+    "kind": _parse_kind,
+    "uid": _parse_number,
+    "gid": _parse_number,
+    "pid": _parse_number,
+    "exe": str,
+    "container": str,
+    "tls_subject": str,
+    "address": str,
+}
+"""What `--as` can say of who asks, and how its value is read; the words are the audit event's."""

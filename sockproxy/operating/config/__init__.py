@@ -1,0 +1,32 @@
+"""The configuration: YAML or options -> a frozen Config, or all errors at once with file, line and key.
+
+Owns the file format. Must not know how what it describes is done. Begin at `building.load_config`. Read in this order:
+
+    wording      how a finding speaks
+    source       YAML -> a tree with lines, strict and bounded
+    document     the keys, their types, their descriptions (pydantic)
+    validation   tree -> document, and what is wrong with its shape
+    policies     names, extends, selectors -> compiled policies
+    model        Config, what the house gets
+    building     document -> Config, and what is wrong across it
+    schema       the JSON Schema for editors
+
+Importing it costs pydantic (some 100 ms): import it where a configuration is read, not where a Config is used.
+"""
+
+from sockproxy.operating.config.building import check_config, config_from_options, load_config, load_policy
+from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
+from sockproxy.operating.config.schema import json_schema
+from sockproxy.operating.config.source import UnreadableFile
+
+__all__ = [
+    "AuditConfig",
+    "Config",
+    "ListenerConfig",
+    "UnreadableFile",
+    "check_config",
+    "config_from_options",
+    "json_schema",
+    "load_config",
+    "load_policy",
+]

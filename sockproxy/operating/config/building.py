@@ -1,0 +1,199 @@
+"""A file or the options of the command line -> Config, or all that is wrong with it.
+
+Owns the checks that go across a configuration: addresses, names, files. Must not know the shape of it (`document`) nor
+what policies mean (`policies`). Begin at `load_config`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from sockproxy.errors import ConfigError
+from sockproxy.forwarding.address import Address, parse_address
+from sockproxy.forwarding.limits import Limits
+from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.policy import Policy
+from sockproxy.operating.config.document import AuditDocument, Document, ListenerDocument
+from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
+from sockproxy.operating.config.policies import Policies, policy_names
+from sockproxy.operating.config.source import Source, UnreadableFile, from_plain, parse_source, read_text
+from sockproxy.operating.config.validation import Findings, validate
+from sockproxy.operating.config.wording import Path, key_of, quoted
+
+SOCKET_MODE_DEFAULT = "0660"
+"""What Docker gives its own socket: owner and group, nobody else."""
+
+STANDARD_OUTPUT = "-"
+
+
+def load_config(file: str, catalogue: Catalogue) -> Config:
+    """The configuration of a file. Raises UnreadableFile, and ConfigError with all that is wrong."""
+    source = parse_source(file, read_text(file))
+    return _build(source, catalogue, os.path.dirname(file))
+
+
+def load_policy(reference: str, catalogue: Catalogue) -> Policy:
+    """The policy that a built-in name, `FILE` (with one policy in it) or `FILE#name` refers to. Raises UnreadableFile,
+    and ConfigError with all that is wrong."""
+    return Policies(catalogue).find(reference, {}, "")
+
+
+def check_config(file: str, catalogue: Catalogue) -> None:
+    """Raises what `load_config` would; but a file with nothing but policies is as good."""
+    source = parse_source(file, read_text(file))
+    if _has_policies_only(source):
+        findings = Findings(source)
+        policies = Policies(catalogue)
+        policies.check_names(policies.compile(source, validate(source, findings), findings), findings)
+        findings.check()
+    else:
+        _build(source, catalogue, os.path.dirname(file))
+
+
+def config_from_options(
+    catalogue: Catalogue,
+    *,
+    listen: Sequence[str],
+    policy: str,
+    engine: str | None = None,
+    admin: str | None = None,
+    audit: Sequence[str] = (),
+) -> Config:
+    """The configuration that these options of the command line stand for; files are relative to the working directory.
+    Raises ConfigError with all that is wrong, each with its option as the key."""
+    given: dict[str, object] = {"version": 1, "listeners": [{"address": one, "policy": policy} for one in listen]}
+    given |= {"engine": engine} if engine is not None else {}
+    given |= {"admin": admin} if admin is not None else {}
+    given |= {"audit": [{"file": file} for file in audit]} if audit else {}
+    try:
+        return _build(Source("command line", from_plain(given), ()), catalogue, "")
+    except ConfigError as error:
+        findings = dict.fromkeys(one._replace(key=_option(one.key)) for one in error.findings)
+        raise ConfigError(tuple(findings)) from error
+
+
+def _option(key: str) -> str:
+    if key.startswith("listeners"):
+        return "--policy" if key.endswith(".policy") else "--listen"
+    first = key.partition("[")[0]
+    return f"--{first}" if first in ("engine", "admin", "audit") else key
+
+
+def _has_policies_only(source: Source) -> bool:
+    root = source.root.value
+    return isinstance(root, dict) and "policies" in root and root.keys() <= {"version", "policies"}
+
+
+def _build(source: Source, catalogue: Catalogue, folder: str) -> Config:
+    findings = Findings(source)
+    document = validate(source, findings)
+    config = _Builder(source, findings, Policies(catalogue), folder).config(document)
+    findings.check()
+    return config
+
+
+class _Builder:
+    """Makes a Config of a document; whatever is wrong becomes a finding, and the rest is looked at all the same."""
+
+    def __init__(self, source: Source, findings: Findings, policies: Policies, folder: str) -> None:
+        self.source = source
+        self.findings = findings
+        self.policies = policies
+        self.folder = folder
+        self.addresses: dict[Address, str] = {}  # -> the key that has it
+        self.names: dict[str, str] = {}
+        self.in_use: dict[str, Policy] = {}
+
+    def config(self, document: Document) -> Config:
+        own = self.policies.compile(self.source, document, self.findings)
+        self.policies.check_names(own, self.findings)
+        self.in_use.update(own)
+        engine = self.engine(document.engine)
+        listeners = [self.listener(("listeners", index), one, own) for index, one in enumerate(document.listeners)]
+        if not listeners and not self.is_given("listeners"):
+            self.findings.add(("listeners",), "is missing: there is nowhere to listen")
+        admin = None if document.admin is None else self.address(("admin",), document.admin)
+        audit = self.audit(document.audit)
+        limits = Limits() if document.limits is None else Limits(**document.limits.model_dump())
+        made = tuple(listener for listener in listeners if listener is not None)
+        return Config(engine, made, admin, audit, limits, MappingProxyType(self.in_use))
+
+    def is_given(self, key: str) -> bool:
+        root = self.source.root.value
+        return isinstance(root, dict) and key in root and root[key].value != []
+
+    def engine(self, text: str) -> Address:
+        engine = self.address(("engine",), text)
+        if engine is None:
+            return Address("unix")  # leads nowhere: with a finding, nobody gets the Config
+        if engine.scheme == "systemd" or (engine.scheme == "tcp" and not (engine.host and engine.port)):
+            self.findings.add(("engine",), "expected unix:///path or tcp://host:port")
+        return engine
+
+    def listener(self, path: Path, document: ListenerDocument, own: Mapping[str, Policy]) -> ListenerConfig | None:
+        address = self.address((*path, "address"), document.address)
+        policy = self.policy((*path, "policy"), document.policy, own)
+        if address is None:
+            return None
+        self.check_socket_keys(path, document, address)
+        name = document.name or str(address)
+        if name in self.names:
+            self.findings.add((*path, "name"), f"{quoted(name)} is the name of {self.names[name]}, too")
+        self.names.setdefault(name, key_of(path))
+        if policy is None:
+            return None
+        return ListenerConfig(
+            name=name,
+            address=address,
+            mode=int(document.mode or SOCKET_MODE_DEFAULT, 8) if address.scheme == "unix" else None,
+            owner=None if document.owner is None else str(document.owner),
+            group=None if document.group is None else str(document.group),
+            policy=policy,
+        )
+
+    def check_socket_keys(self, path: Path, document: ListenerDocument, address: Address) -> None:
+        for key in ("mode", "owner", "group"):
+            if address.scheme != "unix" and getattr(document, key) is not None:
+                self.findings.add((*path, key), f"only a unix socket has it, not {address}")
+
+    def policy(self, path: Path, reference: str, own: Mapping[str, Policy]) -> Policy | None:
+        try:
+            policy = self.policies.find(reference, own, self.folder)
+        except UnreadableFile as error:
+            self.findings.add(path, f"{error.findings[0].file} {error.findings[0].message}")
+        except ConfigError as error:
+            if reference not in policy_names(self.source):  # one that is wrong inside has been told
+                self.findings.add_of_other_file(path, error)
+        else:
+            if self.in_use.setdefault(policy.name, policy).revision != policy.revision:
+                self.findings.add(path, f"{quoted(policy.name)} is the name of another policy in use, too")
+            return policy
+        return None
+
+    def audit(self, documents: Sequence[AuditDocument]) -> tuple[AuditConfig, ...]:
+        sinks: dict[str, AuditConfig] = {}
+        for index, document in enumerate(documents):
+            path = ("audit", index, "file")
+            file = document.file
+            if not file.isprintable():
+                self.findings.add(path, "has characters that cannot be shown")
+            file = file if file == STANDARD_OUTPUT else os.path.join(self.folder, file)
+            if file in sinks:
+                self.findings.add(path, f"{quoted(document.file)} a second time")
+            sinks[file] = AuditConfig(file, document.level, document.on_failure)
+        return tuple(sinks.values())
+
+    def address(self, path: Path, text: str) -> Address | None:
+        if not text.isprintable():
+            self.findings.add(path, "has characters that cannot be shown")
+            return None
+        try:
+            address = parse_address(text)
+        except ValueError as error:
+            self.findings.add(path, str(error))
+            return None
+        is_taken = address in self.addresses and (address.scheme != "tcp" or address.port)  # port 0: any free one
+        if is_taken:
+            self.findings.add(path, f"{address} is the address of {self.addresses[address]}, too")
+        self.addresses.setdefault(address, key_of(path))
+        return address

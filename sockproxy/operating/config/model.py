@@ -1,0 +1,48 @@
+"""Config: what a configuration comes to, read and checked. Having one means that it is valid.
+
+Must not know how it was written. The limits are those of `forwarding.limits`, the policies those of `judging.policy`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.limits import Limits
+from sockproxy.judging.policy import Policy
+
+AuditLevel = Literal["Metadata"]
+OnFailure = Literal["deny-writes", "deny-all", "continue"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerConfig:
+    """A place where clients connect. `mode`, `owner` and `group` are of a unix socket; None: as the process has it."""
+
+    name: str
+    address: Address
+    mode: int | None
+    owner: str | None
+    group: str | None
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """A sink of the record. `file` "-" is standard output."""
+
+    file: str
+    level: AuditLevel
+    on_failure: OnFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that a proxy is told. `policies` by their names: those that the file defines and those that listeners use."""
+
+    engine: Address
+    listeners: tuple[ListenerConfig, ...]
+    admin: Address | None
+    audit: tuple[AuditConfig, ...]
+    limits: Limits
+    policies: Mapping[str, Policy]

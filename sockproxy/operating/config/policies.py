@@ -1,0 +1,208 @@
+"""The policies of documents: selectors looked up, `extends` followed, names found.
+
+Owns what the name of a policy refers to (one of the same file, a built-in one, another file) and the checks that need
+the catalogue. Must not know listeners. Begin at `Policies.find`; what a policy means is in `judging.policy`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from sockproxy import data
+from sockproxy.errors import ConfigError, Finding
+from sockproxy.judging.catalogue import ApiVersion, Catalogue, Operation
+from sockproxy.judging.policy import (
+    ApiVersions,
+    Mode,
+    Policy,
+    Rule,
+    compile_policy,
+    intersect,
+    make_rule,
+    select,
+    selector_words,
+)
+from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
+from sockproxy.operating.config.source import Source, parse_source, read_text
+from sockproxy.operating.config.validation import Findings, validate
+from sockproxy.operating.config.wording import Path, did_you_mean, quoted
+
+POLICIES_MAX = 1000
+"""Policies of one file; nobody keeps more apart."""
+EXTENDS_DEPTH_MAX = 16
+"""Policies that extend one another in a row; nobody follows more."""
+
+
+class Policies:
+    """Finds policies by their names; every file is read once."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._builtin: dict[str, Policy] = {}
+        self._files: dict[str, Mapping[str, Policy]] = {}
+
+    def find(self, reference: str, own: Mapping[str, Policy], folder: str) -> Policy:
+        """The policy that a name or `FILE` or `FILE#name` refers to, `own` being those of the same file. Raises
+        ConfigError, with findings that name the other file, or no file where there is no such name."""
+        if reference in own:
+            return own[reference]
+        if reference in data.builtin_policy_names():
+            return self.builtin(reference)
+        file, _, name = reference.partition("#")
+        if os.sep not in reference and not file.endswith((".yaml", ".yml")):
+            known = (*own, *data.builtin_policy_names())
+            raise ConfigError((Finding("", 0, "", f"no policy {quoted(reference)}{did_you_mean(reference, known)}"),))
+        return self._of_file(os.path.join(folder, file), name)
+
+    def builtin(self, name: str) -> Policy:
+        """The built-in policy of that name, which is read like any other."""
+        if name not in self._builtin:
+            source = parse_source(*data.load_builtin_policy(name))
+            findings = Findings(source)
+            self._builtin[name] = self.compile(source, validate(source, findings), findings)[name]
+            findings.check()
+        return self._builtin[name]
+
+    def compile(self, source: Source, document: Document, findings: Findings) -> dict[str, Policy]:
+        """All policies of a document; what is wrong with them is added to `findings`."""
+        return _Compilation(self, source, document, findings).compile_all()
+
+    def _of_file(self, file: str, name: str) -> Policy:
+        policies = self._files.get(file)
+        if policies is None:
+            source = parse_source(file, read_text(file))
+            findings = Findings(source)
+            policies = self.compile(source, validate(source, findings), findings)
+            self.check_names(policies, findings)
+            findings.check()
+            self._files[file] = policies
+        if name in policies:
+            return policies[name]
+        if name:
+            raise ConfigError((Finding(file, 0, "policies", f"no {quoted(name)}{did_you_mean(name, policies)}"),))
+        if len(policies) != 1:
+            choice = f"; choose one by {file}#NAME" if policies else ""
+            raise ConfigError((Finding(file, 0, "policies", f"{len(policies)} policies{choice}"),))
+        return next(iter(policies.values()))
+
+    def check_names(self, own: Mapping[str, Policy], findings: Findings) -> None:
+        """Adds a finding for every policy that has a built-in one's name and another meaning: who reads the name in a
+        metric or in the record must not be misled."""
+        for name in own.keys() & set(data.builtin_policy_names()):
+            if own[name].revision != self.builtin(name).revision:
+                findings.add(("policies", name), "the name of a built-in policy with another meaning; choose another")
+
+
+class _Compilation:
+    """The policies of one document."""
+
+    def __init__(self, policies: Policies, source: Source, document: Document, findings: Findings) -> None:
+        self.policies = policies
+        self.catalogue = policies.catalogue
+        self.documents = document.policies
+        self.findings = findings
+        self.names = policy_names(source)
+        self.compiled: dict[str, Policy | None] = {}
+
+    def compile_all(self) -> dict[str, Policy]:
+        if len(self.documents) > POLICIES_MAX:
+            self.findings.add(("policies",), f"more than {POLICIES_MAX} policies")
+            return {}
+        for name in self.documents:
+            self.compile(name, ())
+        return {name: policy for name, policy in self.compiled.items() if policy is not None}
+
+    def compile(self, name: str, trail: tuple[str, ...]) -> None:
+        if name in self.compiled:
+            return
+        path = ("policies", name)
+        if name in trail:
+            cycle = (*trail[trail.index(name) :], name)
+            self.findings.add((*path, "extends"), f"extends itself: {' extends '.join(cycle)}")
+            return
+        if len(trail) == EXTENDS_DEPTH_MAX:
+            self.findings.add(
+                (*path, "extends"), f"more than {EXTENDS_DEPTH_MAX} policies in a row that extend one another"
+            )
+            return
+        document = self.documents[name]
+        parents = self.parents(name, document, (*trail, name))
+        versions = self.api_versions(path, document, parents)
+        self.compiled[name] = compile_policy(
+            name,
+            self.catalogue,
+            mode=Mode(document.mode),
+            api_versions=versions,
+            allow=self.rules(path, "allow", document.allow, versions),
+            deny=self.rules(path, "deny", document.deny, None),
+            extends=parents,
+        )
+
+    def parents(self, name: str, document: PolicyDocument, trail: tuple[str, ...]) -> list[Policy]:
+        parents: list[Policy | None] = []
+        builtin = data.builtin_policy_names()
+        for index, parent in enumerate(document.extends):
+            if parent in self.documents:
+                self.compile(parent, trail)
+                parents.append(self.compiled.get(parent))
+            elif parent in builtin:
+                parents.append(self.policies.builtin(parent))
+            elif parent not in self.names:
+                known = (*self.names, *builtin)
+                message = f"no policy {quoted(parent)}{did_you_mean(parent, known)}"
+                self.findings.add(("policies", name, "extends", index), message)
+        return [parent for parent in parents if parent is not None]
+
+    def api_versions(self, path: Path, document: PolicyDocument, parents: Sequence[Policy]) -> ApiVersions:
+        own = document.api_versions
+        versions = _own_versions(own) if own else intersect(parent.api_versions for parent in parents)
+        if versions.oldest and versions.newest and versions.oldest > versions.newest:
+            key = "api_versions" if own else "extends"
+            message = f"no API version is between {versions.oldest} and {versions.newest}"
+            self.findings.add((*path, key), message)
+        return versions
+
+    def rules(
+        self, path: Path, effect: str, documents: Sequence[RuleDocument], versions: ApiVersions | None
+    ) -> list[Rule]:
+        rules = []
+        for index, document in enumerate(documents):
+            rule_path = (*path, effect, index)
+            name = f"{path[-1]}/{effect}[{index}]"
+            for place, selector in enumerate(document.operations):
+                self.check_selector((*rule_path, "operations", place), selector, versions)
+            rules.append(make_rule(name, document.operations, document.reason, self.catalogue))
+        return rules
+
+    def check_selector(self, path: Path, selector: str, versions: ApiVersions | None) -> None:
+        """Adds a finding for a selector that means nothing, or (`versions` given) nothing that these versions have."""
+        selected = select(selector, self.catalogue)
+        if not selected:
+            near = did_you_mean(selector, selector_words(self.catalogue))
+            self.findings.add(path, f"no operation is meant by {quoted(selector)}{near}")
+            return
+        operations = self.catalogue.operations
+        if versions is None or versions.unversioned:
+            return
+        if not any(name not in operations or _is_in(operations[name], versions) for name in selected):
+            self.findings.add(path, f"can never match: {quoted(selector)} is not in API {versions}")
+
+
+def policy_names(source: Source) -> tuple[str, ...]:
+    """The names of all policies of a source, those that are wrong inside as well."""
+    root = source.root.value
+    policies = root.get("policies") if isinstance(root, dict) else None
+    return tuple(policies.value) if policies is not None and isinstance(policies.value, dict) else ()
+
+
+def _own_versions(document: ApiVersionsDocument) -> ApiVersions:
+    oldest = ApiVersion.parse(document.min) if document.min else None
+    newest = ApiVersion.parse(document.max) if document.max else None
+    # The engine reads an unversioned request by its newest version: within any `min`, beyond what a `max` is meant for.
+    unversioned = newest is None if document.unversioned is None else document.unversioned == "allow"
+    return ApiVersions(oldest, newest, unversioned)
+
+
+def _is_in(operation: Operation, versions: ApiVersions) -> bool:
+    oldest, newest, _ = versions
+    is_there_in_time = newest is None or operation.first_api <= newest
+    return is_there_in_time and (oldest is None or operation.last_api is None or oldest <= operation.last_api)

@@ -1,0 +1,46 @@
+"""What a person sees when a proxy has started: where it is, what holds there, and what to try.
+
+Owns this text only. Must not start anything.
+"""
+
+from collections.abc import Sequence
+
+from sockproxy.forwarding.address import Address
+from sockproxy.operating.config import Config
+
+# An operation that the policy allows, one that it denies, and the reason for the latter.
+_THINGS_TO_TRY = (
+    ("allowed", "docker -H {url} ps"),
+    ("denied", "docker -H {url} pause web"),
+    ("why", "{command} explain --policy {policy} POST /v1.41/containers/web/pause"),
+)
+
+
+def greeting(config: Config, metrics_url: str, *, command: str = "sockproxy", hints: Sequence[str] = ()) -> str:
+    """The text for the first listener of a configuration; `command` is how this program is called here."""
+    listener = config.listeners[0]
+    url = str(listener.address)
+    lines = [
+        f"sockproxy listens on   {url}",
+        f"  policy               {listener.policy.name}",
+        f"  engine               {config.engine}",
+        f"  metrics              {metrics_url}",
+        *(f"  audit trail          {audit.file}" for audit in config.audit),
+        "",
+        "Three things to try:",
+        *(
+            f"  {label:8} {text.format(url=url, command=command, policy=listener.policy.name)}"
+            for label, text in _THINGS_TO_TRY
+        ),
+        *hints,
+        "",
+        "Ctrl-C ends it.",
+    ]
+    return "\n".join(lines)
+
+
+def metrics_url(admin: Address | None) -> str:
+    """Where the metrics are, as one would open it."""
+    if admin is None:
+        return "none (no admin listener)"
+    return f"{str(admin).replace('tcp://', 'http://', 1)}/metrics"

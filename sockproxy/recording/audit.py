@@ -1,0 +1,269 @@
+"""The audit trail: events are chained and given to sinks, and a request waits for its line where that is promised.
+
+Owns the order of lines, which of them must be kept before its request may go on, and what follows if a sink fails. Must
+not know what an event says (`event`), what a sink is made of (`sinks`), nor how trails are read (`trail`). Begin at
+`AuditTrail.decided`, then `Chain.record`. How lines are chained, and how anybody can check it: `event`.
+
+A line is chained when its event happens, and waits in memory until the sink takes it; a sink that fails is offered the
+same bytes again. So the order in the file is that of the events, and a failing sink never leaves a gap in the chain.
+What comes while as much as `PENDING_BYTES_MAX` waits does not enter the chain: it is lost, and counted. A request that
+is refused because of its line leaves both its lines as soon as the sink takes them: decided (allow), completed (503).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import orjson
+
+from sockproxy.errors import AuditRefused, ConfigError, Finding
+from sockproxy.exchange import Exchange
+from sockproxy.judging.catalogue import Access, Classified
+from sockproxy.judging.policy import Effect
+from sockproxy.recording.event import (
+    EVENT_VERSION,
+    GENESIS,
+    Event,
+    chain_hash,
+    completed_event,
+    decided_event,
+    encodable,
+)
+
+BATCH_BYTES = 64 << 10
+"""What may wait for the end of the loop's turn: a pipe's worth, about 70 events. Above: written at once."""
+
+PENDING_BYTES_MAX = 1 << 20
+"""What may wait for a sink that fails: about a thousand events, for it to come back to. Above: new events are lost."""
+
+OnFailure = Literal["deny-writes", "deny-all", "continue"]
+CountEvents = Callable[[str, str, int], None]
+"""(sink, result, how many). Results: `RESULTS`."""
+
+RESULTS = ("written", "failed", "lost")
+"""`written`: lines that the sink took; `failed`: attempts to write that it did not take whole, the lines wait and are
+offered again; `lost`: events that will never be in the trail."""
+
+
+class Sink(Protocol):
+    """Where the lines of one trail go. Its methods raise nothing but ConfigError."""
+
+    name: str
+    last_line: bytes  # the last whole line that was there at start, without its newline; b"" if there was none
+    fragment: bytes  # what stands behind it: the beginning of a line whose writer was interrupted
+
+    def write(self, lines: bytes) -> int:
+        """How many of these bytes are kept for good. Fewer than all is a failure, and the rest is offered again."""
+
+    def cut_fragment(self) -> None:
+        """Removes `fragment` from what is kept."""
+
+    def reopen(self) -> None:
+        """Goes on in a new file if the old one was moved away."""
+
+    def close(self) -> None:
+        """Takes nothing any more."""
+
+
+class AuditTrail:
+    """The observer that tells every sink of every exchange, and the only one that may refuse.
+
+    `schedule_flush` gets a function to call at the end of the loop's turn (`loop.call_soon`). `flush` may be called at
+    any time; a failed sink is tried again with the next event, or sooner by whoever calls it now and then.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[tuple[Sink, OnFailure]],
+        schedule_flush: Callable[[Callable[[], None]], None],
+        count_events: CountEvents,
+    ) -> None:
+        self._chains = tuple(Chain(sink, on_failure, count_events) for sink, on_failure in sinks)
+        self._schedule_flush = schedule_flush
+        self._is_flush_scheduled = False
+
+    @property
+    def cut_bytes(self) -> dict[str, int]:
+        """Sink -> how many bytes of an interrupted line were cut off its end at start; for the log."""
+        return {chain.sink.name: chain.cut_bytes for chain in self._chains if chain.cut_bytes}
+
+    def decided(self, exchange: Exchange) -> None:
+        """Records the decision. When this returns, the line of an allowed request that may change the engine is kept by
+        every sink. Raises AuditRefused if one is not and its `on_failure` forbids to go on."""
+        event = decided_event(exchange)
+        is_allowed = exchange.decision is not None and exchange.decision.effect is Effect.ALLOW
+        has_effect = is_allowed and may_change_engine(exchange.classified)
+        refusing: Chain | None = None
+        for chain in self._chains:
+            is_owed = has_effect or (is_allowed and chain.on_failure == "deny-all")
+            is_kept = chain.record(event, at_once=is_owed)
+            if is_owed and not is_kept and chain.on_failure != "continue":
+                refusing = refusing or chain
+        self._flush_later()
+        if refusing is not None:
+            raise AuditRefused(refusing.sink.name)
+
+    def completed(self, exchange: Exchange) -> None:
+        """Records the outcome, as soon as may be. Never raises: what happened has happened."""
+        event = completed_event(exchange)
+        for chain in self._chains:
+            chain.record(event, at_once=False)
+        self._flush_later()
+
+    def flush(self) -> None:
+        """Offers everything that waits to its sink."""
+        self._is_flush_scheduled = False
+        for chain in self._chains:
+            chain.flush()
+
+    def reopen(self) -> None:
+        """After the files were moved away: goes on in new ones, with the same chains. Raises ConfigError with all that
+        went wrong; a sink that cannot be reopened stays with its old file."""
+        self.flush()
+        findings: list[Finding] = []
+        for chain in self._chains:
+            try:
+                chain.sink.reopen()
+            except ConfigError as error:
+                findings += error.findings
+        if findings:
+            raise ConfigError(tuple(findings))
+
+    def close(self) -> None:
+        """Writes what waits and closes the sinks; what they do not take is lost."""
+        for chain in self._chains:
+            chain.close()
+
+    def _flush_later(self) -> None:
+        if self._is_flush_scheduled:
+            return
+        for chain in self._chains:
+            if chain.pending_bytes:
+                self._is_flush_scheduled = True
+                self._schedule_flush(self.flush)
+                return
+
+
+class Chain:
+    """One sink's trail: the place in the chain, and the lines that wait for the sink."""
+
+    __slots__ = (
+        "_count_events",
+        "_pending",
+        "_pending_lines",
+        "_prev",
+        "_seq",
+        "cut_bytes",
+        "on_failure",
+        "pending_bytes",
+        "sink",
+    )
+
+    def __init__(self, sink: Sink, on_failure: OnFailure, count_events: CountEvents) -> None:
+        """Goes on where the sink's last line ends. Raises ConfigError if that is not a line of a trail."""
+        self._seq, self._prev = read_position(sink.name, sink.last_line)
+        self.cut_bytes = _cut_fragment(sink)
+        self.sink = sink
+        self.on_failure = on_failure
+        self._count_events = count_events
+        self._pending: list[bytes] = []
+        self._pending_lines = 0
+        self.pending_bytes = 0
+
+    def record(self, event: Event, *, at_once: bool) -> bool:
+        """Chains the event. Whether it is kept by the sink if `at_once`, otherwise whether it will be offered to it."""
+        if self.pending_bytes >= PENDING_BYTES_MAX:
+            self.flush()
+            if self.pending_bytes >= PENDING_BYTES_MAX:
+                self._count_events(self.sink.name, "lost", 1)
+                return False
+        self._append(event)
+        if at_once:
+            return self.flush()
+        if self.pending_bytes >= BATCH_BYTES:
+            self.flush()
+        return True
+
+    def flush(self) -> bool:
+        """Offers all lines that wait. Whether none is left."""
+        if not self._pending:
+            return True
+        lines = b"".join(self._pending)
+        kept = self.sink.write(lines)
+        if kept == len(lines):
+            self._count_events(self.sink.name, "written", self._pending_lines)
+            self._pending.clear()
+            self._pending_lines = self.pending_bytes = 0
+            return True
+        self._keep_pending(lines[kept:])
+        return False
+
+    def close(self) -> None:
+        """Offers what waits once more, counts the rest as lost, closes the sink."""
+        if not self.flush():
+            self._count_events(self.sink.name, "lost", self._pending_lines)
+        self.sink.close()
+
+    def _append(self, event: Event) -> None:
+        event["seq"] = self._seq + 1
+        event["prev"] = self._prev
+        try:
+            line = orjson.dumps(event)
+        except orjson.JSONEncodeError:
+            event = encodable(event)
+            line = orjson.dumps(event)
+        self._prev = chain_hash(self._prev, event)
+        self._seq += 1
+        line = b'%b,"hash":"%b"}\n' % (line[:-1], self._prev.encode())
+        self._pending.append(line)
+        self._pending_lines += 1
+        self.pending_bytes += len(line)
+
+    def _keep_pending(self, rest: bytes) -> None:
+        rest_lines = rest.count(b"\n")
+        self._count_events(self.sink.name, "failed", 1)
+        if rest_lines < self._pending_lines:
+            self._count_events(self.sink.name, "written", self._pending_lines - rest_lines)
+        self._pending = [rest]
+        self._pending_lines = rest_lines
+        self.pending_bytes = len(rest)
+
+
+def may_change_engine(classified: Classified | None) -> bool:
+    """Whether a request may change the engine: all but what the catalogue knows, in that API version, as a read."""
+    if classified is None or classified.operation is None or not classified.in_version:
+        return True
+    return classified.operation.access is not Access.READ
+
+
+def read_position(sink: str, last_line: bytes) -> tuple[int, str]:
+    """`seq` and `hash` of a trail's last line, (0, GENESIS) if there is none. Raises ConfigError if it is not one, or
+    was changed: going on behind it would make the break look like ours."""
+    if not last_line:
+        return 0, GENESIS
+    try:
+        event = orjson.loads(last_line)
+        claimed, seq, prev = event.pop("hash"), event["seq"], event["prev"]
+        is_sound = isinstance(seq, int) and claimed == chain_hash(prev, event)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        raise _unusable(sink, "its last line is not an audit event: not a trail, or damaged; move it away") from None
+    if not is_sound:
+        raise _unusable(sink, "its last line does not carry its own hash, so it was changed; keep it and move it away")
+    return seq, claimed
+
+
+def _cut_fragment(sink: Sink) -> int:
+    # A line that was not written whole was never acknowledged, nothing was done on its account. But a file whose only
+    # line looks like nothing of ours was named by mistake, and is left as it is.
+    beginning = b'{"v":%d,"id":"' % EVENT_VERSION
+    head = sink.fragment[: len(beginning)]
+    if not head:
+        return 0
+    if not sink.last_line and not beginning.startswith(head) and head.strip(b"\0"):
+        raise _unusable(sink.name, "is not an audit trail: it does not begin with an event")
+    length = len(sink.fragment)
+    sink.cut_fragment()
+    return length
+
+
+def _unusable(sink: str, message: str) -> ConfigError:
+    return ConfigError((Finding(sink, 0, "", message),))

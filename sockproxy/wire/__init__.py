@@ -1,0 +1,1 @@
+"""Bytes <-> messages, purely: no sockets, no clock, no Docker."""

@@ -1,0 +1,176 @@
+"""What the integration tests stand on: a real engine, a proxy before it, and doors that lead to the engine.
+
+A *door* is a way to the engine, directly or through a proxy with some policy: a test that takes `door` runs once for each
+and expects the same of all. `direct` and `through` are for tests that compare two.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from .dialogue import Api
+from .dockerd import Dockerd, EngineUnavailable
+from .proxy_process import ProxyProcess
+from .registry import Registry
+
+DOCKER = "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else shutil.which("docker") or "docker"
+"""Debian's own, whatever else is installed: it is the one that brings BuildKit's client along."""
+
+CLI_SECONDS = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+
+
+class Door(NamedTuple):
+    """A way to the engine."""
+
+    name: str
+    socket: Path
+    api: Api
+    home: Path
+
+    def docker(self, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+        """Runs docker's own command line client."""
+        return subprocess.run(
+            [DOCKER, *arguments],
+            input=stdin,
+            env=self.environment(**environment),
+            cwd=self.home,
+            capture_output=True,
+            timeout=CLI_SECONDS,
+            check=False,
+        )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
+        return kept | {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.home)} | more
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """Short, since the path of a unix socket has at most 107 bytes."""
+    made = Path(tempfile.mkdtemp(prefix="sockproxy-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def session_engine(folder: Path) -> Iterator[Dockerd]:
+    engine = started_or_skipped(Dockerd(folder / "engine"))
+    engine.import_busybox()
+    yield engine
+    engine.stop()
+
+
+def started_or_skipped(engine: Dockerd) -> Dockerd:
+    """Where a real engine is promised (CI, or SOCKPROXY_REQUIRE_ENGINE=1) its absence is a failure."""
+    try:
+        engine.start()
+    except EngineUnavailable as error:
+        if os.environ.get("CI") or os.environ.get("SOCKPROXY_REQUIRE_ENGINE") == "1":
+            pytest.fail(f"the integration tests need a real engine: {error}", pytrace=False)
+        pytest.skip(f"no real engine: {error}")
+    return engine
+
+
+@pytest.fixture
+def engine(session_engine: Dockerd) -> Iterator[Dockerd]:
+    """The engine that all tests share; the containers of a test end with it."""
+    yield session_engine
+    session_engine.remove_containers()
+
+
+@pytest.fixture
+def own_engine(folder: Path) -> Iterator[Dockerd]:
+    """An engine that the test may kill."""
+    engine = started_or_skipped(Dockerd(Path(tempfile.mkdtemp(dir=folder, prefix="e"))))
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def registry(engine: Dockerd) -> Iterator[Registry]:
+    registry = Registry(engine.init_pid)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def proxy(folder: Path) -> Iterator[Callable[..., ProxyProcess]]:
+    """Starts a proxy of the test's own; each must end well on SIGTERM."""
+    started: list[ProxyProcess] = []
+
+    def start(engine: Path, policy: str = "allow-all", audit: str | None = None) -> ProxyProcess:
+        proxy = ProxyProcess(Path(tempfile.mkdtemp(dir=folder, prefix="p")), engine, policy, audit)
+        started.append(proxy)
+        proxy.start()
+        return proxy
+
+    yield start
+    stop_all(started)
+
+
+@pytest.fixture(scope="session")
+def session_proxies(folder: Path, session_engine: Dockerd) -> Iterator[Callable[[str], ProxyProcess]]:
+    """One proxy a policy, started when it is first asked for."""
+    started: dict[str, ProxyProcess] = {}
+
+    def proxy_of(policy: str) -> ProxyProcess:
+        if policy not in started:
+            started[policy] = ProxyProcess(folder / policy, session_engine.socket, policy)
+            started[policy].start()
+        return started[policy]
+
+    yield proxy_of
+    stop_all(list(started.values()))
+
+
+def stop_all(proxies: list[ProxyProcess]) -> None:
+    """Stops every one of them, then says what was wrong with any."""
+    failures = []
+    for proxy in proxies:
+        try:
+            proxy.stop()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def direct(folder: Path, engine: Dockerd) -> Door:
+    return Door("direct", engine.socket, engine.api, folder)
+
+
+@pytest.fixture
+def through(
+    folder: Path, engine: Dockerd, session_proxies: Callable[[str], ProxyProcess]
+) -> Callable[[str], Door]:
+    """The door through a proxy with this policy."""
+
+    def door(policy: str) -> Door:
+        proxy = session_proxies(policy)
+        return Door(policy, proxy.socket, proxy.api, folder)
+
+    return door
+
+
+@pytest.fixture(params=["direct", "allow-all"])
+def door(request: pytest.FixtureRequest, direct: Door, through: Callable[[str], Door]) -> Door:
+    return direct if request.param == "direct" else through(request.param)
+
+
+@pytest.fixture(params=["direct", "allow-all", "kubernetes-1.4"])
+def kubelet_door(request: pytest.FixtureRequest, direct: Door, through: Callable[[str], Door]) -> Door:
+    """The doors that a kubelet of 1.4 may use. It asks without a version, and knows 22 operations only."""
+    return direct if request.param == "direct" else through(request.param)

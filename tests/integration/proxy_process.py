@@ -1,0 +1,112 @@
+"""`sockproxy serve` as a process of its own, as a user starts it.
+
+Owns start, stop and what can be seen from outside: the socket, the admin address, the audit file, the open descriptors.
+Begin at `ProxyProcess.start`.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from .dialogue import Api, eventually
+
+PROJECT = Path(__file__).parents[2]
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+
+
+class ProxyProcess:
+    """One proxy in `folder`, in front of `engine`."""
+
+    def __init__(self, folder: Path, engine: Path, policy: str, audit: str | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.policy = policy
+        self.socket = folder / "proxy.sock"
+        self.audit = audit or str(folder / "audit.jsonl")
+        self.log = folder / "proxy.log"
+        self.api = Api(self.socket)
+        self.admin = f"127.0.0.1:{free_port()}"
+        self._engine = engine
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the listener accepts connections."""
+        command = [
+            *(sys.executable, "-m", "sockproxy", "serve", "--listen", f"unix://{self.socket}"),
+            *("--engine", f"unix://{self._engine}", "--policy", self.policy),
+            *("--audit", self.audit, "--admin", f"tcp://{self.admin}"),
+        ]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        eventually(self._accepts, START_SECONDS)
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"sockproxy ended at start:\n{self.log.read_text()}"
+        try:
+            self.api.connect().close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Asks it to end, without waiting."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Asks it to end, and insists on a proper end."""
+        if self._process is None:
+            return
+        self.terminate()
+        process, self._process = self._process, None
+        try:
+            code = process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            code = None
+        assert code == 0, f"sockproxy did not end well on SIGTERM ({code}):\n{self.log.read_text()[-4000:]}"
+
+    def open_sockets(self) -> int:
+        """How many sockets the process holds open, on either side."""
+        folder = Path(f"/proc/{self.pid}/fd")
+        return sum(read_link(entry).startswith("socket:") for entry in folder.iterdir())
+
+    def trail(self) -> list[dict[str, Any]]:
+        """What is in the audit file by now."""
+        return [json.loads(line) for line in Path(self.audit).read_bytes().splitlines()]
+
+    def events(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The events of the trail with these values."""
+        return [event for event in self.trail() if all(event.get(key) == value for key, value in wanted.items())]
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+
+def read_link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:  # closed since the folder was listed
+        return ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
