@@ -76,9 +76,7 @@ class Listener:
         """Begins to accept."""
         for sock in self._sockets:
             create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            server = await create(  # type: ignore[operator]  # both take the same keywords
-                lambda: Stream(loop, hangups, self._accept), sock=sock, backlog=_BACKLOG
-            )
+            server = await create(lambda: Stream(loop, hangups, self._accept), sock=sock, backlog=_BACKLOG)
             self._servers.append(server)
 
     def stop_accepting(self) -> None:

@@ -9,7 +9,7 @@ A relay works by callbacks, without a task of its own: it may run while the conn
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone, Side
@@ -78,7 +78,7 @@ class ChunkedCut:
     ends_with_connection = False
 
     def __init__(
-        self, encode: Callable[[http1.ChunkedBody, bytes, list[bytes | memoryview]], bytes | memoryview]
+        self, encode: Callable[[http1.ChunkedBody, bytes, Sequence[bytes | memoryview]], bytes | memoryview]
     ) -> None:
         self._body = http1.ChunkedBody()
         self._encode = encode
@@ -92,18 +92,18 @@ class ChunkedCut:
         return self._encode(self._body, data, pieces), self._body.consumed
 
 
-def _as_it_came(body: http1.ChunkedBody, data: bytes, pieces: list[bytes | memoryview]) -> bytes | memoryview:
+def _as_it_came(body: http1.ChunkedBody, data: bytes, pieces: Sequence[bytes | memoryview]) -> bytes | memoryview:
     """The engine's framing was checked and is canonical enough: nothing is copied."""
     return data if body.consumed == len(data) else memoryview(data)[: body.consumed]
 
 
-def _in_own_chunks(body: http1.ChunkedBody, data: bytes, pieces: list[bytes | memoryview]) -> bytes:
+def _in_own_chunks(body: http1.ChunkedBody, data: bytes, pieces: Sequence[bytes | memoryview]) -> bytes:
     """A client's framing never reaches the engine: one chunk for each read, in canonical form."""
     chunk = http1.encode_chunk(b"".join(pieces)) if pieces else b""
     return chunk + http1.serialise_trailers(body.trailers) if body.done else chunk
 
 
-def _without_chunks(body: http1.ChunkedBody, data: bytes, pieces: list[bytes | memoryview]) -> bytes:
+def _without_chunks(body: http1.ChunkedBody, data: bytes, pieces: Sequence[bytes | memoryview]) -> bytes:
     """For HTTP/1.0 clients, who know no chunks."""
     return b"".join(pieces)
 

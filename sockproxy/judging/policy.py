@@ -110,6 +110,11 @@ class Decision(NamedTuple):
     policy_revision: str
     shadow: Effect | None
 
+    @property
+    def verdict(self) -> Effect:
+        """What the rules say, whether or not it is enforced."""
+        return self.effect if self.shadow is None else self.shadow
+
 
 class ApiVersions(NamedTuple):
     """The API versions that a policy admits, both ends included; None: no bound. `unversioned`: and paths without one."""

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from sockproxy.errors import ConfigError
 from sockproxy.exchange import Exchange
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.listener import Census, Listener, bind
+from sockproxy.forwarding.listener import Census, Listener, Serve, bind
 from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.catalogue import Catalogue
@@ -99,7 +100,7 @@ class Service:
 
     def __init__(self, config: Config, sockets: Sockets) -> None:
         """`sockets`: the bound sockets of each listener, by its name. Raises ConfigError if an audit file is unusable."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self.config = config
         self.admin = config.admin  # with the port that the kernel chose, if it was asked to
         self.registry = CollectorRegistry()
@@ -109,12 +110,13 @@ class Service:
         self.metrics = Metrics(
             self.registry,
             version=__version__,
+            limits=[field.name for field in fields(config.limits)],
             sinks=[audit.file for audit in config.audit],
             engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
         )
         self.trail = AuditTrail(
             [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
-            schedule_flush=loop.call_soon,
+            schedule_flush=self._flush_soon,
             count_events=self.metrics.audit_events,
         )
         self.proxy = Proxy(
@@ -133,8 +135,11 @@ class Service:
         ]
         self._health: asyncio.Task[None] | None = None
 
-    def _serve(self, gate: Gate):  # type: ignore[no-untyped-def]  # a closure over the gate; its type is Listener's `Serve`
+    def _serve(self, gate: Gate) -> Serve:
         return lambda client, principal: serve_connection(self.proxy, client, gate, principal)
+
+    def _flush_soon(self, flush: Callable[[], None]) -> None:
+        self._loop.call_soon(flush)
 
     async def start(self) -> None:
         """Accepts, and keeps an eye on the engine."""

@@ -58,12 +58,12 @@ def _serve(engine: str) -> int:
 
         def load() -> Config:
             return config_from_options(
-                catalogue=Catalogue(load_operations()),
-                listen=f"unix://{folder}/docker.sock",
+                Catalogue(load_operations()),
+                listen=[f"unix://{folder}/docker.sock"],
                 engine=engine,
                 policy="kubernetes-1.4",
                 admin="tcp://127.0.0.1:9323",
-                audit=f"{folder}/audit.jsonl",
+                audit=[f"{folder}/audit.jsonl"],
             )
 
         config = load()

@@ -13,7 +13,7 @@ from sockproxy.forwarding.address import Address, parse_address
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy
-from sockproxy.operating.config.document import AuditDocument, Document, ListenerDocument
+from sockproxy.operating.config.document import FORMAT_VERSION, AuditDocument, Document, ListenerDocument
 from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.source import Source, UnreadableFile, from_plain, parse_source, read_text
@@ -53,23 +53,28 @@ def check_config(file: str, catalogue: Catalogue) -> None:
 def config_from_options(
     catalogue: Catalogue,
     *,
-    listen: Sequence[str],
+    listen: str | Sequence[str],
     policy: str,
     engine: str | None = None,
     admin: str | None = None,
-    audit: Sequence[str] = (),
+    audit: str | Sequence[str] = (),
 ) -> Config:
     """The configuration that these options of the command line stand for; files are relative to the working directory.
     Raises ConfigError with all that is wrong, each with its option as the key."""
-    given: dict[str, object] = {"version": 1, "listeners": [{"address": one, "policy": policy} for one in listen]}
+    listeners = [{"address": one, "policy": policy} for one in _each(listen)]
+    given: dict[str, object] = {"version": FORMAT_VERSION, "listeners": listeners}
     given |= {"engine": engine} if engine is not None else {}
     given |= {"admin": admin} if admin is not None else {}
-    given |= {"audit": [{"file": file} for file in audit]} if audit else {}
+    given |= {"audit": [{"file": file} for file in _each(audit)]}
     try:
         return _build(Source("command line", from_plain(given), ()), catalogue, "")
     except ConfigError as error:
         findings = dict.fromkeys(one._replace(key=_option(one.key)) for one in error.findings)
         raise ConfigError(tuple(findings)) from error
+
+
+def _each(given: str | Sequence[str]) -> Sequence[str]:
+    return (given,) if isinstance(given, str) else given
 
 
 def _option(key: str) -> str:

@@ -7,8 +7,10 @@ no engine is. Begin at `engine.start_demo_engine`; the rooms from the outside in
     routes      the engine's route table and path rules; answers, calls: what goes in and out of an operation
     api_*       the operations, one file for each kind of resource; hijack: a connection taken over
     lifecycle   what happens to containers and execs; state: what there is; describe: how it looks as JSON
-    process     a running program with its terminal; programs, shell*: what can be run
+    process     a running program with its terminal; programs, commands_*, shell*: what can be run
     pipes, journal, files: what surrounds a program
 
-Must not know the proxy: it stands where dockerd stands. Its answers were compared with those of dockerd 20.10, API 1.41.
+The tour (`tour`) is a client like any other.
+
+Must not know the proxy: it stands where dockerd stands. Its answers were compared with dockerd 20.10 (API 1.41).
 """

@@ -22,7 +22,7 @@ class Line(NamedTuple):
 
 
 class Journal:
-    """Lines in order, the oldest dropped when there is too much. `bell` rings for a new line and at the end of a run."""
+    """Lines in order, the oldest dropped when there is too much. `bell` rings for a new line and when a run ends."""
 
     __slots__ = ("_bytes_max", "_count", "_lines", "_open", "_size", "bell")
 

@@ -40,7 +40,7 @@ class Surroundings:
 
 
 class Process:
-    """One program that runs. As in a container with an init, a signal that nobody listens to ends it, even process 1."""
+    """One program that runs. As in a container with an init, a signal without listener ends it, even process 1."""
 
     def __init__(
         self, pid: int, host_pid: int, arguments: tuple[str, ...], user: str, has_terminal: bool, stdin: Pipe

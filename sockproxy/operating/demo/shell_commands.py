@@ -1,7 +1,7 @@
 """The demo shell's own commands, which change the shell itself, and the program `sh`.
 
-Owns `OWN_COMMANDS` (POSIX, 2.14 and 2.9.1.4, as far as the demo goes) and how `sh` reads its arguments. Must not know the
-grammar. Begin at `sh`.
+Owns `OWN_COMMANDS` (POSIX, 2.14, as far as the demo goes) and how `sh` reads its arguments. Must not know the grammar.
+Begin at `sh`.
 """
 
 import signal

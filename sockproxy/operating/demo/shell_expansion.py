@@ -46,7 +46,7 @@ async def expand_fields(word: Word, value: Callable[[Part], Awaitable[str]], pos
         if part.kind == "text" or part.is_quoted:
             current = (current or "") + text
             continue
-        first, *others = [""] + text.split() if text[:1].isspace() else text.split() or [""]
+        first, *others = ["", *text.split()] if text[:1].isspace() else text.split() or [""]
         current = current if not first else (current or "") + first
         for other in others[:FIELDS_MAX]:
             if current is not None:
@@ -74,7 +74,7 @@ def expand_parameter(text: str, variables: Mapping[str, str]) -> tuple[str, tupl
 
 
 def evaluate(text: str, variables: Mapping[str, str]) -> int:
-    """The value of an arithmetic expression: + - * / %, comparisons, parentheses, variables. Raises ShellSyntaxError."""
+    """The value of an expression of + - * / %, comparisons, parentheses and variables. Raises ShellSyntaxError."""
     plain = re.sub(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?", r"\1", text).strip()
     if len(plain) > ARITHMETIC_CHARACTERS_MAX:
         raise ShellSyntaxError("arithmetic syntax error")

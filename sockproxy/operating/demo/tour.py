@@ -41,12 +41,12 @@ async def _demo() -> AsyncIterator[Place]:
     with tempfile.TemporaryDirectory(prefix="sockproxy-demo-") as folder:
         engine = await start_demo_engine(f"{folder}/engine.sock")
         config = config_from_options(
-            catalogue=Catalogue(load_operations()),
-            listen=f"unix://{folder}/docker.sock",
+            Catalogue(load_operations()),
+            listen=[f"unix://{folder}/docker.sock"],
             engine=f"unix://{folder}/engine.sock",
             policy=_POLICY,
             admin="tcp://127.0.0.1:0",
-            audit=f"{folder}/audit.jsonl",
+            audit=[f"{folder}/audit.jsonl"],
         )
         sockets = bind_all(config)
         try:
@@ -133,8 +133,10 @@ async def _resized(place: Place, client: aiohttp.ClientSession, say: Say) -> boo
 async def _verified(place: Place, client: aiohttp.ClientSession, say: Say) -> bool:
     place.service.trail.flush()
     report = verify([place.audit_file])
-    say(f"{report.lines} lines in {place.audit_file}: the chain of hashes is {'whole' if report.ok else 'broken'}")
-    return report.ok
+    say(
+        f"{report.lines} lines in {place.audit_file}: the chain of hashes is {'whole' if report.is_whole else 'broken'}"
+    )
+    return report.is_whole
 
 
 async def _measured(place: Place, client: aiohttp.ClientSession, say: Say) -> bool:
