@@ -6,6 +6,7 @@ A mutable slots class on purpose: one lives as long as its request, and `replace
 """
 
 from enum import Enum, auto
+from typing import NamedTuple
 
 from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.judging.catalogue import ApiVersion, Classified
@@ -34,6 +35,17 @@ STAGES = {
 """From -> to; what is not here is a fault of ours."""
 
 LAST_STAGES = frozenset({Stage.REJECTED, Stage.DENIED, Stage.REFUSED, Stage.ANSWERED, Stage.FAILED})
+
+
+class Times(NamedTuple):
+    """When an exchange on the express way went through its stages: seconds of the monotonic clock, and of the epoch for the
+    first."""
+
+    received_time: float
+    received_at: float
+    forwarded_at: float
+    answered_at: float
+    completed_at: float
 
 
 class Exchange:

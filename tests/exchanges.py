@@ -20,6 +20,7 @@ ATTACH = ("POST", "/containers/web/attach")
 EVENTS = ("GET", "/events")
 PROFILE = ("GET", "/debug/pprof/heap")  # the engine's own, no operation of its API
 
+API_1_41 = ApiVersion(1, 41)
 _RECEIVED_TIME = 1735689600.25  # 2025-01-01T00:00:00.25Z
 
 
@@ -28,7 +29,7 @@ def decided(
     decision: Decision = ALLOWED,
     *,
     id: str = "a-1",
-    version: ApiVersion | None = ApiVersion(1, 41),
+    version: ApiVersion | None = API_1_41,
 ) -> Exchange:
     """An exchange half a millisecond after its head came: it is decided, nothing was forwarded."""
     method, path = request

@@ -7,13 +7,15 @@ written, what an observer does, or how bytes are moved (`roundtrip`). Begin at `
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
-from sockproxy.exchange import LAST_STAGES, Exchange, Stage
+from sockproxy.exchange import LAST_STAGES, Exchange, Stage, Times
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.express import Express, Known, KnownAnswer, Outcome, learn
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.relay import ConnectionCut, DiscardingCut, Relay, request_cut
 from sockproxy.forwarding.roundtrip import RoundTrip
@@ -41,23 +43,44 @@ LIMIT_OF_REASON = {
 
 
 class Observers(Protocol):
-    """What is told of every exchange. `decided` comes before the first byte goes to the engine and may raise AuditRefused."""
+    """What is told of every exchange: `decided`, which comes before the first byte goes to the engine and may raise
+    AuditRefused, and `completed`. Or, on the express way, `served` alone, with what `account` made of a like exchange."""
 
     def decided(self, exchange: Exchange) -> None: ...
 
     def completed(self, exchange: Exchange) -> None: ...
 
+    def account(self, exchange: Exchange) -> object: ...
+
+    def served(
+        self, account: Any, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
+    ) -> None: ...
+
     def limit_hit(self, limit: str) -> None: ...
 
 
 class Gate:
-    """Where a connection came in: the listener's name, and the policy that holds there now (a reload sets another)."""
+    """Where a connection came in: the listener's name, the policy that holds there now, and the heads that were judged by
+    it (see `express`)."""
 
-    __slots__ = ("name", "policy")
+    __slots__ = ("_policy", "known", "name", "seen")
 
     def __init__(self, name: str, policy: Policy) -> None:
         self.name = name
-        self.policy = policy
+        self._policy = policy
+        self.known: dict[bytes, Known] = {}
+        self.seen: set[bytes] = set()
+
+    @property
+    def policy(self) -> Policy:
+        """What holds here."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self.known.clear()
+        self.seen.clear()
 
 
 class Proxy:
@@ -71,21 +94,31 @@ class Proxy:
         deadlines: Deadlines,
         observers: Observers,
         id_prefix: str,
+        *,
+        has_express: bool = True,
     ) -> None:
+        """`has_express`: reads may be recorded after they were forwarded."""
         self.catalogue = catalogue
         self.engine = engine
         self.limits = limits
         self.deadlines = deadlines
         self.observers = observers
+        self.has_express = has_express
         self.is_draining = False
-        self.waiting: set[Stream] = set()  # connections without a request
+        self.waiting: set[Express] = set()  # connections between requests, or on the express way
+        self.express_in_flight = 0
+        self.known_answers: dict[bytes, KnownAnswer] = {}
+        self.answers_due = deadlines.queue(limits.engine_read_answer_seconds, Express.answer_is_late)
         self._id_prefix = id_prefix
         self._numbers = count(1)
 
+    def next_id(self) -> str:
+        """An id that no other exchange has."""
+        return f"{self._id_prefix}-{next(self._numbers):x}"
+
     def new_exchange(self, gate: Gate, principal: Principal) -> Exchange:
         """The record of the request whose head has just come."""
-        exchange_id = f"{self._id_prefix}-{next(self._numbers):x}"
-        return Exchange(exchange_id, gate.name, principal, time.monotonic(), time.time())
+        return Exchange(self.next_id(), gate.name, principal, time.monotonic(), time.time())
 
     def complete(self, exchange: Exchange, stage: Stage) -> None:
         """Ends an exchange and tells the observers."""
@@ -96,44 +129,62 @@ class Proxy:
     def drain(self) -> None:
         """Begins nothing new: connections without a request are closed."""
         self.is_draining = True
-        for client in list(self.waiting):
-            client.close()
+        for express in list(self.waiting):
+            express.stop()
 
 
 async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> None:
     """Serves one request after the other until the connection ends, and closes it."""
+    express = Express(proxy, client, gate, principal)
     wait_seconds = proxy.limits.head_seconds
     try:
-        while not proxy.is_draining and await _has_request(proxy, client, wait_seconds):
-            if not await _serve_exchange(proxy, client, gate, principal):
+        while not proxy.is_draining:
+            outcome = await express.next_request(wait_seconds)
+            if outcome is Outcome.END or not await SERVE[outcome](proxy, client, gate, express):
                 break
             wait_seconds = proxy.limits.keep_alive_seconds
     finally:
         client.close()
 
 
-async def _has_request(proxy: Proxy, client: Stream, wait_seconds: float) -> bool:
-    """Waits for the first byte of a request; False when there will be none."""
-    if client.has_bytes:
-        return True
-    deadline = proxy.deadlines.start(wait_seconds, client.expire)
-    proxy.waiting.add(client)
-    try:
-        return await client.wait_for_bytes()
-    except TimeoutError:
-        return False  # lawful: a silent connection is owed nothing
-    finally:
-        proxy.waiting.discard(client)
-        proxy.deadlines.stop(deadline)
-
-
-async def _serve_exchange(proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> bool:
+async def _serve_request(proxy: Proxy, client: Stream, gate: Gate, express: Express) -> bool:
     """Serves one request; True if the connection can carry another."""
-    exchange = proxy.new_exchange(gate, principal)
+    exchange = proxy.new_exchange(gate, express.principal)
+    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, gate, exchange))
+
+
+async def _judge_and_act(proxy: Proxy, client: Stream, gate: Gate, exchange: Exchange) -> bool:
+    raw = await _read_raw_head(proxy, client)
+    head = http1.parse_request_head(raw, proxy.limits.fields_max)
+    exchange.method = head.method
+    judgement = _judge(proxy, gate.policy, exchange.principal, head)
+    _note(exchange, head, judgement)
+    exchange.decided_at = time.monotonic()
+    trip = RoundTrip(proxy, client, exchange, head, judgement)
+    if proxy.has_express:
+        learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
+    return await _act(proxy, client, exchange, head, judgement, trip)
+
+
+async def _serve_answer(proxy: Proxy, client: Stream, gate: Gate, express: Express) -> bool:
+    """Goes on where the express way met something unusual in the engine's answer."""
+    exchange, known, upstream = express.take_over()
+    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, upstream))
+
+
+async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, upstream: Stream) -> bool:
+    _note(exchange, known.head, known.judgement)
+    trip = RoundTrip(proxy, client, exchange, known.head, known.judgement)
+    return await _act(proxy, client, exchange, known.head, known.judgement, trip, sent_on=upstream)
+
+
+SERVE = {Outcome.REQUEST: _serve_request, Outcome.ANSWER: _serve_answer}
+
+
+async def _guarded(proxy: Proxy, client: Stream, exchange: Exchange, serving: Coroutine[Any, Any, bool]) -> bool:
+    """Sees to it that an exchange comes to an end, whatever happens in it."""
     try:
-        head = http1.parse_request_head(await _read_raw_head(proxy, client), proxy.limits.fields_max)
-        judgement = _judge(proxy, gate.policy, exchange, head)
-        return await _act(proxy, client, exchange, head, judgement)
+        return await serving
     except BadRequest as error:
         return await _reject(proxy, client, exchange, error)
     except Exception:
@@ -169,21 +220,23 @@ async def _read_raw_head(proxy: Proxy, client: Stream) -> bytes:
         proxy.deadlines.stop(deadline)
 
 
-def _judge(proxy: Proxy, policy: Policy, exchange: Exchange, head: RequestHead) -> Judgement:
-    """Names and decides the request, and notes both in the exchange. Raises BadRequest."""
-    exchange.method = head.method
-    exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
+def _judge(proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead) -> Judgement:
+    """Names and decides the request. Raises BadRequest."""
     has_body = head.framing.kind is FramingKind.CHUNKED or head.framing.length > 0
     if has_body:
         _check_no_form(head)
-    judgement = judge(proxy.catalogue, policy, exchange.principal, head.method, head.target, has_body=has_body)
+    return judge(proxy.catalogue, policy, principal, head.method, head.target, has_body=has_body)
+
+
+def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+    """Writes into the exchange what is known of its request now."""
+    exchange.method = head.method
+    exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
     exchange.target = judgement.target.canonical
     exchange.api_version = judgement.target.version
     exchange.classified = judgement.classified
     exchange.decision = judgement.decision
-    exchange.decided_at = time.monotonic()
     exchange.advance(Stage.DECIDED)
-    return judgement
 
 
 def _check_no_form(head: RequestHead) -> None:
@@ -194,17 +247,26 @@ def _check_no_form(head: RequestHead) -> None:
         )
 
 
-async def _act(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, judgement: Judgement) -> bool:
-    """Records the decision and does what it says; True if the connection can carry another request."""
+async def _act(
+    proxy: Proxy,
+    client: Stream,
+    exchange: Exchange,
+    head: RequestHead,
+    judgement: Judgement,
+    trip: RoundTrip,
+    sent_on: Stream | None = None,
+) -> bool:
+    """Records the decision and does what it says; True if the connection can carry another request. `sent_on`: the
+    engine's connection on which the request is under way already."""
     try:
         proxy.observers.decided(exchange)
         if judgement.decision.effect is Effect.DENY:
             operation = judgement.classified.operation
             message = denial_message(operation.operation_id if operation else "", judgement.decision)
             return await _answer(proxy, client, exchange, head, Stage.DENIED, 403, message)
-        if proxy.is_draining:
+        if proxy.is_draining and sent_on is None:
             return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, "sockproxy: shutting down")
-        return await RoundTrip(proxy, client, exchange, head, judgement).run()
+        return await trip.run(sent_on)
     except AuditRefused as error:
         return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")
     except EngineError as error:

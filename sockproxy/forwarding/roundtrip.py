@@ -39,7 +39,7 @@ class RoundTrip:
         "_head",
         "_operation",
         "_proxy",
-        "_request",
+        "request",
         "_upload",
         "_upload_deadline",
         "_upstream",
@@ -53,7 +53,7 @@ class RoundTrip:
         self._exchange = exchange
         self._head = head
         self._operation = judgement.classified.operation
-        self._request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
+        self.request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
         self._upload: Relay | None = None
         self._upload_deadline: Deadline | None = None
         self._upstream: Stream | None = None
@@ -61,12 +61,12 @@ class RoundTrip:
     def _is_tunnelling(self, head: RequestHead) -> bool:
         return head.has_upgrade and self._operation is not None and self._operation.traffic in _TUNNEL_TRAFFIC
 
-    async def run(self) -> bool:
-        """Carries the request; True if the client's connection can carry another. Raises EngineError or BadRequest where
-        the client can still be answered, PeerGone where not."""
+    async def run(self, sent_on: Stream | None = None) -> bool:
+        """Carries the request, which may have been sent already on a kept connection; True if the client's connection can
+        carry another. Raises EngineError or BadRequest where the client can still be answered, PeerGone where not."""
         is_reusable = False
         try:
-            answer = await self._receive_final_head(await self._send_and_receive())
+            answer = await self._receive_final_head(await self._send_and_receive(sent_on))
             if self._is_tunnel(answer):
                 return await self._tunnel(answer)
             keep_alive, is_reusable = await self._relay_answer(answer)
@@ -76,18 +76,18 @@ class RoundTrip:
 
     # --- there
 
-    async def _send_and_receive(self) -> bytes:
+    async def _send_and_receive(self, sent_on: Stream | None) -> bytes:
         """Sends the request and returns the first head that comes back, on a kept connection where there is one."""
         engine = self._proxy.engine
-        kept = engine.acquire_idle()
+        kept = sent_on or engine.acquire_idle()
         if kept is not None:
-            raw = await self._try(kept)
+            raw = await (self._receive(kept) if kept is sent_on else self._send(kept))
             if raw:
                 return raw
             if not self._may_repeat(kept):
                 raise self._no_answer()
             self._unlink(is_reusable=False)
-        raw = await self._try(await engine.connect())
+        raw = await self._send(await engine.connect())
         if not raw:
             raise self._no_answer()
         return raw
@@ -109,20 +109,25 @@ class RoundTrip:
             return PeerGone("downstream")
         return EngineError(502, EngineErrorReason.CLOSED, "the engine closed the connection without an answer")
 
-    async def _try(self, upstream: Stream) -> bytes:
+    async def _send(self, upstream: Stream) -> bytes:
         """Sends the request on `upstream`, and waits for a head; b"" if none comes."""
         self._upstream = upstream
-        self._client.on_eof = self._client_finished
-        self._client.on_lost = self._client_lost
-        upstream.write(self._request)
-        if self._exchange.stage is Stage.DECIDED:
-            self._exchange.advance(Stage.FORWARDED)
+        upstream.write(self.request)
         self._exchange.forwarded_at = time.monotonic()
         self._start_upload(upstream)
-        if self._client.is_ended and self._upload is None:
-            self._client_finished()
-        elif self._client.is_lost:
+        return await self._receive(upstream)
+
+    async def _receive(self, upstream: Stream) -> bytes:
+        """Waits for a head on `upstream`, where the request was sent, and passes on how the client ends meanwhile."""
+        self._upstream, client = upstream, self._client
+        if self._exchange.stage is Stage.DECIDED:
+            self._exchange.advance(Stage.FORWARDED)
+        client.on_eof = self._client_finished
+        client.on_lost = self._client_lost
+        if client.is_lost:
             self._client_lost()
+        elif client.is_ended and self._upload is None:
+            self._client_finished()
         return await self._read_head(upstream)
 
     def _start_upload(self, upstream: Stream) -> None:
@@ -150,14 +155,17 @@ class RoundTrip:
             self._client_finished()
 
     async def _read_head(self, upstream: Stream) -> bytes:
-        seconds = _answer_seconds(self._operation, self._proxy.limits)
+        limits = self._proxy.limits
+        if (raw := upstream.take_head(limits.engine_head_bytes_max)) is not None:
+            return raw
+        seconds = _answer_seconds(self._operation, limits)
+        if seconds and time.monotonic() - self._exchange.forwarded_at >= seconds:
+            raise _too_late(seconds)
         deadline = self._proxy.deadlines.start(seconds, upstream.expire)
         try:
-            return await upstream.read_head(self._proxy.limits.engine_head_bytes_max)
+            return await upstream.read_head(limits.engine_head_bytes_max)
         except TimeoutError as error:
-            raise EngineError(
-                504, EngineErrorReason.ANSWER_TIMEOUT, f"the engine did not answer within {seconds:g} s"
-            ) from error
+            raise _too_late(seconds) from error
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise EngineError(
                 502, EngineErrorReason.MALFORMED, "the head of the engine's answer is incomplete or too large"
@@ -307,6 +315,10 @@ def _answer_seconds(operation: Operation | None, limits: "Limits") -> float:
     if operation is None or operation.traffic is not Traffic.UNARY:
         return 0.0
     return limits.engine_read_answer_seconds if operation.access is Access.READ else limits.engine_write_answer_seconds
+
+
+def _too_late(seconds: float) -> EngineError:
+    return EngineError(504, EngineErrorReason.ANSWER_TIMEOUT, f"the engine did not answer within {seconds:g} s")
 
 
 def _framing_for(client_minor: int, framing: http1.Framing) -> tuple[http1.Framing, int]:

@@ -82,11 +82,11 @@ class Stream(asyncio.Protocol):
         if self._sink is not None:
             self._sink(data)
             return
-        self._buffer = _appended(self._buffer, data)
         if self._waiter is not None:
+            self._buffer = _appended(self._buffer, data)
             self._wake()
-        elif len(self._buffer) >= BUFFER_BYTES_MAX:
-            self.pause_reading()
+        else:
+            self.keep(data)
 
     def eof_received(self) -> bool:
         self.saw_eof = True
@@ -173,7 +173,7 @@ class Stream(asyncio.Protocol):
     async def read_some(self) -> bytes:
         """What has arrived, at least one byte; b"" at the end. Raises TimeoutError (`expire` was called)."""
         await self.wait_for_bytes()
-        return self.take(len(self._buffer))
+        return self.take_all()
 
     def take(self, count: int) -> bytes:
         """Removes and returns the first `count` bytes of what has arrived (fewer if fewer are there)."""
@@ -184,6 +184,16 @@ class Stream(asyncio.Protocol):
         self._buffer = buffer[count:]
         return bytes(buffer[:count])
 
+    def take_all(self) -> bytes:
+        """Removes and returns all that has arrived."""
+        return self.take(len(self._buffer))
+
+    def keep(self, data: bytes) -> None:
+        """Buffers bytes that just came for a later reader; reading pauses when there are many."""
+        self._buffer = _appended(self._buffer, data)
+        if len(self._buffer) >= BUFFER_BYTES_MAX:
+            self.pause_reading()
+
     def put_back(self, data: bytes) -> None:
         """Returns bytes that were taken but belong to the next reader."""
         self._buffer = data + self._buffer if self._buffer else data
@@ -192,7 +202,7 @@ class Stream(asyncio.Protocol):
         """From now on `sink` gets every piece, first what has already arrived; `on_end` is called once at the end."""
         self._sink, self._on_end = sink, on_end
         if self._buffer:
-            sink(self.take(len(self._buffer)))
+            sink(self.take_all())
         if self._sink is None:
             return  # that was all the sink wanted
         if self.saw_eof or self.is_lost:

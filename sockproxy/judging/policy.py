@@ -131,7 +131,10 @@ class ApiVersions(NamedTuple):
         return (oldest is None or oldest <= version) and (newest is None or version <= newest)
 
     def __str__(self) -> str:
-        return f"{self.oldest or 'oldest'} to {self.newest or 'newest'}{' or unversioned' if self.unversioned else ''}"
+        oldest, newest, unversioned = self
+        bounds = f"from {oldest}" * (oldest is not None) + " " * (None not in (oldest, newest))
+        bounds += f"up to {newest}" * (newest is not None)
+        return f"{bounds or 'any'}{' or unversioned' if unversioned else ''}"
 
 
 ANY_API_VERSION = ApiVersions(None, None, True)

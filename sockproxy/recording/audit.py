@@ -51,8 +51,9 @@ class Sink(Protocol):
     last_line: bytes  # the last whole line that was there at start, without its newline; b"" if there was none
     fragment: bytes  # what stands behind it: the beginning of a line whose writer was interrupted
 
-    def write(self, lines: bytes) -> int:
-        """How many of these bytes are kept for good. Fewer than all is a failure, and the rest is offered again."""
+    def write(self, lines: bytes, *, may_wait: bool) -> int:
+        """How many of these bytes are kept for good. Fewer than all is a failure, and the rest is offered again. `may_wait`:
+        a request waits for this, so a slow sink may be waited for, shortly."""
 
     def cut_fragment(self) -> None:
         """Removes `fragment` from what is kept."""
@@ -178,17 +179,17 @@ class Chain:
                 return False
         self._append(event)
         if at_once:
-            return self.flush()
+            return self.flush(may_wait=True)
         if self.pending_bytes >= BATCH_BYTES:
             self.flush()
         return True
 
-    def flush(self) -> bool:
+    def flush(self, *, may_wait: bool = False) -> bool:
         """Offers all lines that wait. Whether none is left."""
         if not self._pending:
             return True
         lines = b"".join(self._pending)
-        kept = self.sink.write(lines)
+        kept = self.sink.write(lines, may_wait=may_wait)
         if kept == len(lines):
             self._count_events(self.sink.name, "written", self._pending_lines)
             self._pending.clear()
@@ -199,7 +200,7 @@ class Chain:
 
     def close(self) -> None:
         """Offers what waits once more, counts the rest as lost, closes the sink."""
-        if not self.flush():
+        if not self.flush(may_wait=True):
             self._count_events(self.sink.name, "lost", self._pending_lines)
         self.sink.close()
 

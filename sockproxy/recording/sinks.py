@@ -11,8 +11,8 @@ moved away, `reopen` goes on in a new file, and the chain goes on over both.
 A **stream** (standard output, and every path that is no regular file: a pipe, /dev/stderr) cannot take anything back. A
 line that went out in part stays the first of what waits, and is finished before anything else is written. Whether the
 stream is blocking is left as it is, since it may be shared: each write is at most what poll(2) promises to take without
-waiting. A slow reader is waited for once, `STREAM_PATIENCE_MS`; then the sink fails, without waiting, until it takes
-bytes again. A chain on a stream begins anew with each process: there is nothing to read its end from.
+waiting. A reader that is slow is waited for, `STREAM_PATIENCE_MS`, if a request waits for its line; if that was in vain,
+not again until bytes are taken. A chain on a stream begins anew with each process: it has no end that could be read.
 
 One trail has one writer. Several workers would not share a file: either each writes its own trail (to read them all is
 to sort by time), or they hand their events to the one process that owns the trail, and wait for its word on those that
@@ -24,6 +24,7 @@ import fcntl
 import os
 import select
 import stat
+from collections.abc import Callable
 
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.recording.audit import Sink
@@ -34,10 +35,7 @@ LINE_BYTES_MAX = 16 << 20
 """Of a trail that is read; a line holds a request's head (1 MiB) thrice at most, escaped."""
 
 STREAM_PATIENCE_MS = 50
-"""How long a slow reader of a stream may hold up everything, once; a log shipper is late by a few milliseconds."""
-
-CLOSING_PATIENCE_MS = 1000
-"""The same for the last lines, when nothing else is held up any more."""
+"""How long a slow reader of a stream may hold up everything; a log shipper is late by a few milliseconds."""
 
 _BLOCK_BYTES = 64 << 10
 _STREAM_BYTES = select.PIPE_BUF
@@ -69,8 +67,8 @@ class FileSink:
             os.close(fd)
             raise
 
-    def write(self, lines: bytes) -> int:
-        """Appends; what is kept ends with a whole line."""
+    def write(self, lines: bytes, *, may_wait: bool) -> int:
+        """Appends; what is kept ends with a whole line. A file is always waited for."""
         written = 0
         try:
             self._cut_torn()
@@ -141,21 +139,28 @@ class StreamSink:
     last_line = b""
     fragment = b""
 
-    def __init__(self, name: str, fd: int, patience_ms: int = STREAM_PATIENCE_MS) -> None:
+    def __init__(self, name: str, fd: int, wait_until_writable: Callable[[int], bool] | None = None) -> None:
+        """`wait_until_writable`: whether the stream takes bytes within so many milliseconds."""
         self.name = name
         self._fd = fd
-        self._patience_ms = patience_ms
-        self._is_stuck = False
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
+        self._wait_until_writable = wait_until_writable or _writability(fd)
+        self._was_waited_for_in_vain = False
 
-    def write(self, lines: bytes) -> int:
-        """Writes what the stream takes without waiting for long."""
+    def write(self, lines: bytes, *, may_wait: bool) -> int:
+        """Writes what the stream takes; waits for it once at most."""
         written = 0
+        patience_ms = STREAM_PATIENCE_MS if may_wait and not self._was_waited_for_in_vain else 0
         try:
-            while written < len(lines) and self._takes_more():
+            while written < len(lines):
+                if not self._wait_until_writable(0):
+                    if not patience_ms:
+                        break
+                    if not self._wait_until_writable(patience_ms):
+                        self._was_waited_for_in_vain = True
+                        break
+                    patience_ms = 0
                 written += os.write(self._fd, lines[written : written + _STREAM_BYTES])
-                self._is_stuck = False
+                self._was_waited_for_in_vain = False
         except OSError:
             return written  # a reader that is gone (EPIPE) or full (EAGAIN, where somebody made it non-blocking)
         return written
@@ -171,10 +176,11 @@ class StreamSink:
         if self.name != STANDARD_OUTPUT:
             os.close(self._fd)
 
-    def _takes_more(self) -> bool:
-        patience_ms = 0 if self._is_stuck else self._patience_ms
-        self._is_stuck = not self._poll.poll(patience_ms)
-        return not self._is_stuck
+
+def _writability(fd: int) -> Callable[[int], bool]:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return lambda milliseconds: bool(poll.poll(milliseconds))
 
 
 def _open(path: str) -> int:

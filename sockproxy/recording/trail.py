@@ -89,7 +89,7 @@ class Summary:
     operations: Counter[tuple[str, str]] = field(default_factory=Counter)  # (operation, effect)
     principals: Counter[tuple[str, str]] = field(default_factory=Counter)  # (principal, effect)
     listeners: Counter[str] = field(default_factory=Counter)
-    policies: Counter[str] = field(default_factory=Counter)
+    policies: Counter[str] = field(default_factory=Counter)  # "none" where the request could not be read
     statuses: Counter[str] = field(default_factory=Counter)  # "none" where the client got no answer
     denials: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (operation, policy, reason)
     shadow_denials: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # passed, but would be denied
@@ -215,7 +215,7 @@ class _Verifier:
             self._count(event, claimed)
 
     def _is_linked(self, seq: int, prev: str, claimed: str) -> bool:
-        if seq == 1 and prev == GENESIS and (self._seq != 0 or not self.report.lines):
+        if seq == 1 and prev == GENESIS and self._seq is not None:
             return self._begins(claimed)
         if prev == self._hash and (self._seq is None or seq == self._seq + 1):
             return True
@@ -346,13 +346,14 @@ def _number(event: Event, key: str) -> float:
 
 def _count_request(summary: Summary, event: Event) -> None:
     operation, effect = operation_of(event), _text(event, "effect")
-    denial = (operation, _text(event, "policy"), _text(event, "reason"))
+    policy = _text(event, "policy") or "none"
+    denial = (operation, policy, _text(event, "reason"))
     summary.requests += 1
     summary.effects[effect] += 1
     summary.operations[operation, effect] += 1
     summary.principals[principal_of(event), effect] += 1
     summary.listeners[_text(event, "listener")] += 1
-    summary.policies[_text(event, "policy")] += 1
+    summary.policies[policy] += 1
     if effect == "deny":
         summary.denials[denial] += 1
     if event["shadow"] == "deny":

@@ -4,6 +4,7 @@ A *door* is a way to the engine, directly or through a proxy with some policy: a
 and expects the same of all. `direct` and `through` are for tests that compare two.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -51,6 +52,26 @@ class Door(NamedTuple):
             timeout=CLI_SECONDS,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def docker_process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The client while it runs; it is ended at the end."""
+        process = subprocess.Popen(
+            [DOCKER, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=self.environment(),
+            cwd=self.home,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @property
+    def program(self) -> str:
+        return DOCKER
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
@@ -153,9 +174,7 @@ def direct(folder: Path, engine: Dockerd) -> Door:
 
 
 @pytest.fixture
-def through(
-    folder: Path, engine: Dockerd, session_proxies: Callable[[str], ProxyProcess]
-) -> Callable[[str], Door]:
+def through(folder: Path, engine: Dockerd, session_proxies: Callable[[str], ProxyProcess]) -> Callable[[str], Door]:
     """The door through a proxy with this policy."""
 
     def door(policy: str) -> Door:

@@ -229,6 +229,13 @@ def eventually(is_so: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.005)  # the pace of asking, not a guess at how long it takes
 
 
+def connections_to(path: Path | str) -> int:
+    """How many connections to this socket are open, as the kernel counts them: accepted ones carry its path. (A listening
+    socket would, too, but an engine listens in a network namespace of its own, and a proxy's is taken off.)"""
+    fields = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(field[-1] == str(path) and field[5] == "03" for field in fields if len(field) == 8)
+
+
 def read_json_lines(connection: Connection) -> Iterator[Any]:
     """The objects of a chunked stream of JSON lines, as they come."""
     rest = b""

@@ -14,7 +14,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from .dialogue import Api, eventually
+from .dialogue import Api, connections_to, eventually
 from .rootfs import IMAGE, busybox_rootfs
 
 START_SECONDS = 30.0
@@ -48,8 +48,7 @@ class Dockerd:
     def start(self) -> None:
         """Returns when the engine answers; raises EngineUnavailable if it cannot run here."""
         check_can_run()
-        self.socket.unlink(missing_ok=True)
-        (self.folder / "dockerd.pid").unlink(missing_ok=True)
+        self._forget_dead()
         command = [
             *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
             *("sh", "-c", PREPARE, "dockerd", *self._options()),
@@ -64,6 +63,12 @@ class Dockerd:
             self.kill()
             tail = self.log.read_text(errors="replace")[-2000:]
             raise EngineUnavailable(f"dockerd does not come up here; the end of its log:\n{tail}") from None
+
+    def _forget_dead(self) -> None:
+        """Takes away what tells of processes of an earlier run: their numbers are soon those of others."""
+        for name in ("docker.sock", "dockerd.pid"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "exec", ignore_errors=True)
 
     def _options(self) -> list[str]:
         return [
@@ -112,22 +117,21 @@ class Dockerd:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
     def connections(self) -> int:
-        """How many connections to its socket are open, as the kernel counts them (without the listening one, which
-        belongs to the engine's own network namespace and is not seen from here)."""
-        lines = Path("/proc/net/unix").read_text().splitlines()
-        return sum(line.endswith(f" {self.socket}") for line in lines)
+        """How many connections to its socket are open."""
+        return connections_to(self.socket)
 
     def mark(self) -> int:
         """A place in the debug log, for `calls`."""
         return self.log.stat().st_size
 
     def calls(self, since: int = 0) -> list[str]:
-        """What reached the engine's handlers since `mark`: "GET /v1.41/info". It is logged before it is done."""
+        """What reached the engine's handlers since `mark`: "GET /v1.41/info". It is logged before it is done. Without
+        the unversioned ping, by which a proxy may look after the engine's health at any time."""
         with self.log.open("rb") as log:
             log.seek(since)
             text = log.read().decode(errors="replace")
         parts = [line.partition('msg="Calling ')[2] for line in text.splitlines()]
-        return [part.rpartition('"')[0] for part in parts if part]
+        return [part.rpartition('"')[0] for part in parts if part and not part.endswith(' /_ping"')]
 
     def remove_containers(self) -> None:
         for container in self.api.call("GET", "/containers/json?all=1").json():

@@ -4,6 +4,7 @@ It answers every request with 200 and an empty body, and keeps the bytes of each
 when the first byte of a request is there, before anything is answered.
 """
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -34,10 +35,8 @@ class NullEngine:
 
     def __exit__(self, *_: object) -> None:
         for opened in (self._listener, *self._open):
-            try:
+            with contextlib.suppress(OSError):  # it may have ended by itself
                 opened.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended by itself
             opened.close()
         self.path.unlink(missing_ok=True)
 

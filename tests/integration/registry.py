@@ -25,7 +25,7 @@ class Registry:
 
     def __init__(self, pid: int) -> None:
         self._server = serve_blobs(listen_in_namespace_of(pid))
-        self.address = "127.0.0.1:{}".format(self._server.server_address[1])
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:

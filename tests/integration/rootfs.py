@@ -26,7 +26,9 @@ def busybox_rootfs() -> bytes:
     return out.getvalue()
 
 
-def entry(name: str, type: bytes = tarfile.REGTYPE, *, size: int = 0, mode: int = 0o644, linkname: str = "") -> tarfile.TarInfo:
+def entry(
+    name: str, type: bytes = tarfile.REGTYPE, *, size: int = 0, mode: int = 0o644, linkname: str = ""
+) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     made.type, made.size, made.mode, made.linkname = type, size, mode, linkname
     return made

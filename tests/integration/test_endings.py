@@ -76,7 +76,9 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("method, target", STREAMS.values(), ids=STREAMS)
-def test_a_client_that_goes_away_closes_the_stream(private_door: Door, own_engine: Dockerd, method: str, target: str) -> None:
+def test_a_client_that_goes_away_closes_the_stream(
+    private_door: Door, own_engine: Dockerd, method: str, target: str
+) -> None:
     own_engine.import_busybox()
     container = own_engine.api.run("sh", "-c", "echo up; sleep 1000")
     before = own_engine.connections()
@@ -112,7 +114,9 @@ def test_a_client_that_goes_away_cancels_its_build(door: Door, direct: Door) -> 
     context = tar_of(Dockerfile=f"FROM {IMAGE}\nRUN echo started && sleep 1000\n")
     before = containers_of(direct)
     with door.api.connect() as connection:
-        connection.send_request("POST", "/build?t=abandoned&forcerm=1&nocache=1", context, content_type="application/x-tar")
+        connection.send_request(
+            "POST", "/build?t=abandoned&forcerm=1&nocache=1", context, content_type="application/x-tar"
+        )
         assert connection.read_head().status == 200
         connection.read_until(b'{"stream":"started')
         assert len(containers_of(direct)) == len(before) + 1

@@ -98,7 +98,8 @@ def test_the_engine_sees_the_same_calls(
     for door in (direct, through("kubernetes-1.4")):
         mark = engine.mark()
         walk(door, registry)
-        seen.append([re.sub(r"[0-9a-f]{64}|[0-9a-f]{32}", "ID", call) for call in engine.calls(mark)])
+        # what is percent-encoded where it need not be, and what is not, the proxy writes in one way
+        seen.append([re.sub(r"[0-9a-f]{64}|[0-9a-f]{32}", "ID", unquote(call)) for call in engine.calls(mark)])
     assert seen[0] == seen[1]
     assert len(seen[0]) == len(CALLED)
 
@@ -163,7 +164,8 @@ def test_kubernetes_1_4_speaks_1_21_or_newer(through: Callable[[str], Door], ver
 
 
 @pytest.mark.parametrize(
-    "target", ["/debug/pprof/cmdline", "/debug/vars", "/containers/json/", "/nope", "/v1.24/containers//json", "/%2e/info"]
+    "target",
+    ["/debug/pprof/cmdline", "/debug/vars", "/containers/json/", "/nope", "/v1.24/containers//json", "/%2e/info"],
 )
 def test_what_the_catalogue_does_not_know_never_reaches_the_engine(
     through: Callable[[str], Door], engine: Dockerd, target: str

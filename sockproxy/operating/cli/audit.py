@@ -147,13 +147,14 @@ def show(
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @_files
 def summary(files: tuple[str, ...], form: str) -> int:
-    """Count requests: by operation, by what was denied and why, by who asked."""
+    """Count requests by operation, denial and principal."""
     found = trail.summarise(trail.read_events(files))
     if form == "json":
         click.echo(orjson.dumps(_as_object(found), option=orjson.OPT_INDENT_2))
         return ExitCode.DONE
-    span = f", {found.first_time} to {found.last_time}" if found.lines else ""
-    click.echo(f"{found.requests} requests, {_size(found.bytes_in)} in, {_size(found.bytes_out)} out{span}")
+    click.echo(f"{found.requests} requests, {_size(found.bytes_in)} in, {_size(found.bytes_out)} out")
+    if found.lines:
+        click.echo(f"{found.first_time} to {found.last_time}")
     for name, empty in SHOWN.items():
         counter = getattr(found, name)
         if counter or empty:
@@ -175,7 +176,7 @@ def _as_object(found: trail.Summary) -> dict[str, object]:
 
 
 def _counts(columns: tuple[str, ...], counter: Counter[str] | Counter[tuple[str, ...]], empty: str) -> Table:
-    rows = tuple((str(count), *words) for words, count in _most_first(counter))
+    rows = tuple((f"{count:>8}", *words) for words, count in _most_first(counter))
     return Table(("requests", *columns), rows, empty=empty)
 
 

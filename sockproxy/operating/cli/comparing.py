@@ -1,22 +1,21 @@
 """`sockproxy matrix`, `diff` and `versions`: policies side by side, and which Docker speaks which API version.
 
-Owns the two formats that others read (CSV, JSON) and the forms in which a table gets narrower. What a policy allows is
-asked of `judging.policy.decide`, operation by operation. Ruled by: DESIGN, "The command line" (headers and lines are a
+Owns the two formats that others read (CSV, JSON) and the forms in which a table gets narrower. What policies make
+of operations is asked of `judging.comparison`. Ruled by: DESIGN, "The command line" (headers and lines are a
 contract).
 """
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import click
 import orjson
 
 from sockproxy.data import builtin_policy_names, load_docker_releases
-from sockproxy.judging.catalogue import UNKNOWN, ApiVersion, Classified, Operation
-from sockproxy.judging.identity import Peer, identify
-from sockproxy.judging.policy import AccessRequest, Decision, Effect, Policy, decide
+from sockproxy.judging import comparison
+from sockproxy.judging.catalogue import ApiVersion, Operation
+from sockproxy.judging.policy import UNKNOWN_SELECTOR, Policy
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.tables import Table
@@ -30,18 +29,10 @@ NARROWER = ("path", "tag", "access", "method")
 SIGNS = {"allow": "+", "deny": "-"}
 """Cells where there is no room for words."""
 
-ANYBODY = identify(Peer("", "unix"))
-"""Who asks, where policies are compared."""
+SIGNS_OF_DIFF = (("+", "added"), ("-", "removed"), ("~", "changed"))
+"""The sign of a line, and the key in JSON."""
 
 VERSION_COLUMNS = ("docker_release", "api_version", "kubernetes_1_4")
-
-
-class Difference(NamedTuple):
-    """Operations that only one of two policies allows, sorted, and what else differs, for people."""
-
-    added: list[str]
-    removed: list[str]
-    notes: list[str]
 
 
 @click.command(
@@ -76,15 +67,16 @@ class Difference(NamedTuple):
 def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int:
     """Show all operations of an API version against policies.
 
-    A cell is what happens to a request for that operation: allow or deny.
+    A cell is what the policy's rules say of a request for that operation: allow or deny.
     """
     names = tuple(dict.fromkeys(names or builtin_policy_names()))
     version = version or parameters.newest_api()
     catalogue = parameters.load_catalogue()
     policies = [parameters.load_policy(name, catalogue) for name in names]
     _note_shadow(names, policies)
+    columns = [comparison.effects(policy, catalogue, version) for policy in policies]
     operations = [each for each in catalogue.operations.values() if each.in_version(version)]
-    rows = tuple((*_facts(each), *(_decide(p, each, version).effect for p in policies)) for each in operations)
+    rows = tuple((*_facts(each), *(column[each.operation_id] for column in columns)) for each in operations)
     if form == "table":
         tables.write(list(_narrower(names, rows)))
     else:
@@ -105,22 +97,23 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
 def diff(p: str, q: str, form: str) -> int:
     """Show what policy Q allows that P does not, and the other way round.
 
-    A line is "+ Operation" for what only Q allows, "- Operation" for what only P allows. P and Q are built-in policies
-    or files. What differs without being an operation (API versions, unknown requests) is told on standard error.
+    A line is "+ Operation" for what only Q allows, "- Operation" for what only P allows, "~ Operation" for what both
+    allow, but not in the same API versions. P and Q are built-in policies or files.
     """
     catalogue = parameters.load_catalogue()
-    found = compare(
-        parameters.load_policy(p, catalogue), parameters.load_policy(q, catalogue), list(catalogue.operations.values())
-    )
+    policy_p, policy_q = parameters.load_policy(p, catalogue), parameters.load_policy(q, catalogue)
+    _note_shadow((p, q), (policy_p, policy_q))
+    found = comparison.diff_policies(policy_p, policy_q, catalogue)
+    lines = [(sign, name) for sign, name in found if name != UNKNOWN_SELECTOR]
     if form == "json":
-        # No rule can require anything yet, so there is none whose requirements could have changed.
-        click.echo(orjson.dumps({"added": found.added, "removed": found.removed, "changed": []}))
+        click.echo(orjson.dumps({key: [name for has, name in lines if has == sign] for sign, key in SIGNS_OF_DIFF}))
     else:
-        signs = dict.fromkeys(found.added, "+") | dict.fromkeys(found.removed, "-")
-        click.echo("".join(f"{signs[name]} {name}\n" for name in sorted(signs)), nl=False)
-    for note in found.notes:
-        click.echo(f"sockproxy diff: {note}", err=True)
-    return ExitCode.NO if any(found) else ExitCode.DONE
+        click.echo("".join(f"{sign} {name}\n" for sign, name in lines), nl=False)
+    if len(found) > len(lines):
+        # It is no operation, so it has no line; but two policies that differ in it must not pass for equal.
+        allowing = {"+": q, "-": p}.get(found[-1][0], "each, in its own API versions,")
+        click.echo(f"sockproxy: {allowing} lets unknown requests pass ({UNKNOWN_SELECTOR})", err=True)
+    return ExitCode.NO if found else ExitCode.DONE
 
 
 @click.command(epilog=parameters.examples("sockproxy versions", "sockproxy versions --format csv"))
@@ -137,47 +130,10 @@ def versions(form: str) -> int:
     return ExitCode.DONE
 
 
-def compare(p: Policy, q: Policy, operations: Iterable[Operation]) -> Difference:
-    """What differs between two policies. An operation is allowed if it is in any API version that has it."""
-    added, removed, narrowed = [], [], 0
-    newest = parameters.newest_api()
-    asked = (None, *(ApiVersion(newest.major, minor) for minor in range(newest.minor + 1)))
-    for operation in operations:
-        in_p, in_q = _reach(p, operation, asked), _reach(q, operation, asked)
-        if in_q and not in_p:
-            added.append(operation.operation_id)
-        elif in_p and not in_q:
-            removed.append(operation.operation_id)
-        elif in_p != in_q:
-            narrowed += 1
-    notes = []
-    if narrowed:
-        allowed = f"{p.name} allows API {p.api_versions}, {q.name} API {q.api_versions}"
-        notes.append(f"{narrowed} operations are allowed by both, but not in the same API versions: {allowed}")
-    lenient = [policy.name for policy in (p, q) if _reach(policy, None, asked)]
-    if len(lenient) == 1:
-        notes.append(f"only {lenient[0]} lets requests pass that are no known operation (@unknown)")
-    return Difference(sorted(added), sorted(removed), notes)
-
-
-def _reach(
-    policy: Policy, operation: Operation | None, asked: Iterable[ApiVersion | None]
-) -> frozenset[ApiVersion | None]:
-    """In which of the API versions (None: unversioned) the policy lets an operation (None: the unknown) pass."""
-    has = (version for version in asked if operation is None or operation.in_version(version))
-    return frozenset(version for version in has if _decide(policy, operation, version).effect is Effect.ALLOW)
-
-
-def _decide(policy: Policy, operation: Operation | None, version: ApiVersion | None) -> Decision:
-    classified = Classified(operation, True, "", "") if operation else UNKNOWN
-    method, path = (operation.method, operation.path) if operation else ("", "")
-    return decide(policy, AccessRequest(ANYBODY, classified, version, method, path))
-
-
 def _note_shadow(names: Sequence[str], policies: Sequence[Policy]) -> None:
     for name, policy in zip(names, policies, strict=True):
         if policy.mode == "shadow":
-            click.echo(f"sockproxy matrix: {name} is in shadow mode: what it would deny passes, too", err=True)
+            click.echo(f"sockproxy: {name} is in shadow mode: what it denies here passes all the same", err=True)
 
 
 def _facts(operation: Operation) -> tuple[str, ...]:

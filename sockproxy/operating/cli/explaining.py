@@ -11,10 +11,10 @@ import click
 import orjson
 
 from sockproxy.errors import BadRequest
-from sockproxy.judging.catalogue import UNKNOWN, ApiVersion, Classified
+from sockproxy.judging.catalogue import UNKNOWN, Classified, Target
 from sockproxy.judging.judge import judge
 from sockproxy.judging.policy import Effect
-from sockproxy.operating.cli import parameters
+from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
 
 BAD_REQUEST = "bad-request"
@@ -24,17 +24,20 @@ _COLOURS = {Effect.ALLOW: "green", Effect.DENY: "red"}
 
 
 class Answer(NamedTuple):
-    """What is told, in either format."""
+    """What is told, in either format. `target` is None for one that cannot be read."""
 
     effect: Effect
+    target: Target | None
     classified: Classified
     policy: str
     rule: str
     reason: str
-    api_version: ApiVersion | None
-    forwarded: str
-    """The target as the engine gets it; "" if it gets none."""
     shadow: Effect | None
+
+    @property
+    def operation_id(self) -> str:
+        """Empty for an unknown operation."""
+        return self.classified.operation.operation_id if self.classified.operation else ""
 
 
 @click.command(
@@ -86,41 +89,27 @@ def explain(
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
 
-def _ask(policy_name: str, facts: tuple[str, ...], method: str, target: str, *, has_body: bool) -> Answer:
+def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str, *, has_body: bool) -> Answer:
     principal = parameters.parse_principal(facts)
     catalogue = parameters.load_catalogue()
     policy = parameters.load_policy(policy_name, catalogue)
     try:
-        judgement = judge(catalogue, policy, principal, method, target, has_body=has_body)
+        target, classified, decision = judge(catalogue, policy, principal, method, raw_target, has_body=has_body)
     except BadRequest as error:
-        reason = f"{BAD_REQUEST}: {error.detail}"
-        return Answer(Effect.DENY, UNKNOWN, policy.name, "", reason, None, "", None)
-    decision = judgement.decision
-    return Answer(
-        effect=decision.effect,
-        classified=judgement.classified,
-        policy=decision.policy,
-        rule=decision.rule,
-        reason=decision.detail,
-        api_version=judgement.target.version,
-        forwarded=judgement.target.canonical if decision.effect is Effect.ALLOW else "",
-        shadow=decision.shadow,
-    )
-
-
-def _operation_id(answer: Answer) -> str:
-    operation = answer.classified.operation
-    return operation.operation_id if operation else ""
+        return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
+    effect, _, detail, rule, policy_name, _, shadow = decision
+    return Answer(effect, target, classified, policy_name, rule, detail, shadow)
 
 
 def _as_object(answer: Answer) -> dict[str, object]:
+    version = answer.target.version if answer.target else None
     return {
-        "operation": _operation_id(answer),
+        "operation": answer.operation_id,
         "effect": answer.effect,
         "policy": answer.policy,
         "rule": answer.rule,
         "reason": answer.reason,
-        "api_version": str(answer.api_version) if answer.api_version else None,
+        "api_version": str(version) if version else None,
         "resource": {"kind": answer.classified.resource_kind, "name": answer.classified.resource_name},
     }
 
@@ -129,22 +118,23 @@ def _as_text(answer: Answer, method: str, has_body: bool) -> list[str]:
     """The answer in the first line, what it rests on below."""
     effect = click.style(f"{answer.effect:<5}", fg=_COLOURS[answer.effect], bold=True)
     because = f"rule {answer.rule}: {answer.reason}" if answer.rule else answer.reason
-    lines = [f"{effect}  {_operation_id(answer) or 'unknown operation'}   {because}"]
-    lines += [f"       {name:<9}  {value}" for name, value in _grounds(answer, method) if value]
-    if has_body:
-        lines.append(
-            "       note       no policy looks into bodies yet: this one was read, but for whether it is empty"
-        )
-    return lines
+    grounds = _grounds(answer, method, has_body)
+    return [
+        f"{effect}  {answer.operation_id or 'unknown operation'}   {tables.printable(because)}",
+        *(f"       {name:<9}  {tables.printable(value)}" for name, value in grounds if value),
+    ]
 
 
-def _grounds(answer: Answer, method: str) -> list[tuple[str, str]]:
+def _grounds(answer: Answer, method: str, has_body: bool) -> list[tuple[str, str]]:
     operation, _, kind, name = answer.classified
+    target = answer.target
     return [
         ("policy", answer.policy),
         ("mode", f"shadow: enforced, it would be {answer.shadow}" if answer.shadow else ""),
-        ("api", str(answer.api_version or "unversioned")),
+        ("api", str(target.version or "unversioned") if target else ""),
         ("access", f"{operation.access}, {operation.tag}" if operation else ""),
         ("resource", f"{kind} {name}".strip()),
-        ("forwarded", f"{method} {answer.forwarded}" if answer.forwarded else ""),
+        ("forwarded", f"{method} {target.canonical}" if target and answer.effect is Effect.ALLOW else ""),
+        ("note", "methods are case-sensitive, as the engine has it" if method != method.upper() else ""),
+        ("note", "no policy looks into bodies yet; of this one only counts whether it is empty" if has_body else ""),
     ]

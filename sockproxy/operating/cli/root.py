@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -19,49 +19,53 @@ from sockproxy import __version__
 from sockproxy.errors import ConfigError
 from sockproxy.operating.cli.exits import ExitCode
 
-COMMANDS = {  # name -> (module in this folder, its command there, the line in `sockproxy --help`)
-    "serve": ("running", "serve", "Run the proxy in front of a Docker engine."),
-    "check": ("checking", "check", "Validate configuration files; name every error at once."),
-    "explain": ("explaining", "explain", "Say whether a policy lets a request pass, and why."),
-    "matrix": ("comparing", "matrix", "Show all operations against policies."),
-    "diff": ("comparing", "diff", "Show what one policy allows that another does not."),
-    "versions": ("comparing", "versions", "List Docker releases with their API versions."),
-    "audit": ("audit", "audit", "Verify, read and count audit trails."),
-    "schema": ("checking", "schema", "Print the JSON Schema of the configuration, for editors."),
-    "demo": ("running", "demo", "Try it out: an embedded engine with the proxy in front."),
+COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy --help`)
+    "serve": ("sockproxy.operating.cli.running:serve", "Run the proxy in front of a Docker engine."),
+    "check": ("sockproxy.operating.cli.checking:check", "Validate configuration files; name every error at once."),
+    "explain": ("sockproxy.operating.cli.explaining:explain", "Say whether a policy lets a request pass, and why."),
+    "matrix": ("sockproxy.operating.cli.comparing:matrix", "Show all operations against policies."),
+    "diff": ("sockproxy.operating.cli.comparing:diff", "Show what one policy allows that another does not."),
+    "versions": ("sockproxy.operating.cli.comparing:versions", "List Docker releases with their API versions."),
+    "audit": ("sockproxy.operating.cli.audit:audit", "Verify, read and count audit trails."),
+    "schema": ("sockproxy.operating.cli.checking:schema", "Print the JSON Schema of the configuration, for editors."),
+    "demo": ("sockproxy.operating.cli.running:demo", "Try it out: an embedded engine with the proxy in front."),
 }
 
 
 class Root(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
+    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"sockproxy.operating.cli.{module}"), attribute)
+        module, _, name = self.table[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+        if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
             # Imported here: it brings pydantic along, which `sockproxy --help` need not wait for.
             from sockproxy.operating.config.wording import did_you_mean, quoted
 
-            ctx.fail(f"no command {quoted(name)}{did_you_mean(name, COMMANDS)}")
+            ctx.fail(f"no command {quoted(name)}{did_you_mean(name, self.table)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in self.table.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [CompletionItem(n, help=line) for n, (_, _, line) in COMMANDS.items() if n.startswith(incomplete)]
+        names = [CompletionItem(n, help=line) for n, (_, line) in self.table.items() if n.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def main(  # type: ignore[override]  # click's own never returns either when it ends the process
@@ -125,7 +129,9 @@ def _fault(error: Exception) -> str:
 
 
 @click.group(
+    "sockproxy",
     cls=Root,
+    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""
 \b

@@ -5,6 +5,8 @@ Owns how options become a Config, and what they are where they are not given. Mu
 """
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -137,7 +139,7 @@ def demo(tour: bool) -> int:
     # Imported here, since aiohttp, in which the embedded engine is written, takes longer than all the rest.
     from sockproxy.operating.demo.tour import run_demo, run_tour
 
-    return run_tour() if tour else run_demo()
+    return run_tour(click.echo) if tour else run_demo(click.echo, how_called(sys.argv[0]))
 
 
 def from_options(single: Single, environment: Mapping[str, str], euid: int) -> Config:
@@ -160,6 +162,14 @@ def default_socket(environment: Mapping[str, str], euid: int) -> str:
         f"{runtime}{SOCKET_OF_ROOT.removeprefix('/run')}" if euid != 0 and runtime.startswith("/") else SOCKET_OF_ROOT
     )
     return f"unix://{path}"
+
+
+def how_called(program: str) -> str:
+    """What to type for this program, given its argv[0]."""
+    if os.path.basename(program) != "sockproxy":
+        return f"{sys.executable} -m sockproxy"
+    found = shutil.which("sockproxy")
+    return "sockproxy" if found is not None and os.path.samefile(found, program) else program
 
 
 def _from_file(file: str) -> Config:

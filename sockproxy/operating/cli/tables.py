@@ -40,6 +40,7 @@ class Table:
 def write(candidates: Sequence[Table]) -> None:
     """Writes the first of the tables (given from the widest to the narrowest) that fits; else the last one, cut."""
     width = available_width()
+    candidates = [_printable(table) for table in candidates]
     table = next((each for each in candidates if _fits(each, width)), candidates[-1])
     if not table.rows:
         click.echo(table.empty)
@@ -79,11 +80,20 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: names come from requests and certificates, so from strangers."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def plain_lines(table: Table, width: int | None) -> list[str]:
     """Aligned lines without colour and box drawing."""
     widths = _widths(table)
     lines = [(" " * GAP).join(map(str.ljust, row, widths)).rstrip() for row in (table.header, *table.rows)]
     return [*lines, *_notes(table, width)]
+
+
+def _printable(table: Table) -> Table:
+    return replace(table, rows=tuple(tuple(map(printable, row)) for row in table.rows))
 
 
 def _fits(table: Table, width: int | None) -> bool:

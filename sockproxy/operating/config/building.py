@@ -142,7 +142,7 @@ class _Builder:
             return None
         self.check_socket_keys(path, document, address)
         name = document.name or str(address)
-        if name in self.names:
+        if name in self.names and document.name is not None:
             self.findings.add((*path, "name"), f"{quoted(name)} is the name of {self.names[name]}, too")
         self.names.setdefault(name, key_of(path))
         if policy is None:

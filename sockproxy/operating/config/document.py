@@ -131,5 +131,5 @@ class Document(BaseModel):
     listeners: list[ListenerDocument] = Field(default=[], description="Where clients connect.")
     admin: Text | None = Field(default=None, description="Where metrics and health are served. Default: nowhere.")
     audit: list[AuditDocument] = Field(default=[], description="Where the record goes. Default: there is none.")
-    limits: LimitsDocument = Field(default=None, description="Bounds of the data path.")  # type: ignore[valid-type]
+    limits: LimitsDocument | None = Field(default=None)  # type: ignore[valid-type]  # made above, of a dataclass
     policies: dict[PolicyName, PolicyDocument] = Field(default={}, description="Policies by their names.")

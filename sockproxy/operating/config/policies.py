@@ -184,7 +184,7 @@ class _Compilation:
         if versions is None or versions.unversioned:
             return
         if not any(name not in operations or _is_in(operations[name], versions) for name in selected):
-            self.findings.add(path, f"can never match: {quoted(selector)} is not in API {versions}")
+            self.findings.add(path, f"can never match: {quoted(selector)} is in none of this policy's API versions")
 
 
 def policy_names(source: Source) -> tuple[str, ...]:

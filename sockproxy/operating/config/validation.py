@@ -1,8 +1,8 @@
 """Source -> Document, with everything that is wrong with its shape.
 
-Owns how pydantic's errors become findings, and that reading goes on with the rest: what is wrong is cut out of the
-tree, so that the checks that come after (addresses, selectors, extends) see the rest, and all is told at once.
-Must not know what values mean. Begin at `validate`.
+Owns how pydantic's errors become findings, and that reading goes on with the rest: a misspelt key is read as the one that
+was meant, and what is wrong is cut out of the tree, so that the checks that come after (addresses, selectors, extends)
+see the rest, and all is told at once. Must not know what values mean. Begin at `validate`.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from sockproxy.operating.config.document import (
     RuleDocument,
 )
 from sockproxy.operating.config.source import Node, Source, from_plain, plain
-from sockproxy.operating.config.wording import Path, key_of, nearest, quoted
+from sockproxy.operating.config.wording import Path, did_you_mean, key_of, nearest, quoted
 
 _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Document,
@@ -41,7 +41,7 @@ _FORMS: Mapping[str, str] = {
     "version": "expected 1",
     "min": 'expected an API version, as in "1.24"',
     "max": 'expected an API version, as in "1.24"',
-    "mode": 'expected permissions in quotes, as in "0660"',
+    "mode": 'expected permissions, as in "0660"',
     "owner": "expected a name or a number",
     "group": "expected a name or a number",
 }
@@ -59,10 +59,18 @@ _EXPECTED: Mapping[str, str] = {
     "dict_type": "expected keys with values",
     "model_type": "expected keys with values",
     "literal_error": "expected {expected}",
-    "greater_than_equal": "expected {ge} or more",
+    "greater_than_equal": "expected {ge:g} or more",
 }
 """pydantic's type of an error -> what to say; a test makes each of them."""
 
+_NUMBERS: Mapping[str, str] = {
+    "min": "a number where an API version belongs (YAML turns 1.20 into 1.2)",
+    "max": "a number where an API version belongs (YAML turns 1.20 into 1.2)",
+    "mode": "a number where permissions belong (YAML turns 0660 into 432)",
+}
+"""What is said of a number under these keys."""
+
+_QUOTE = '"'
 _POLICY_NAME_FORM = "the name of a policy has up to 63 letters, digits, dots, dashes and underscores"
 
 
@@ -109,7 +117,7 @@ def validate(source: Source, findings: Findings) -> Document:
     if not isinstance(root.value, dict):
         findings.add((), "expected keys with values, as in `version: 1`")
         root = from_plain({})
-    elif "version" not in root.value:
+    elif not any(nearest(key, Document.model_fields) == "version" for key in root.value):
         findings.add(("version",), "is missing; this is version 1 of the format")
     told: set[Path] = set()
     while True:
@@ -117,19 +125,31 @@ def validate(source: Source, findings: Findings) -> Document:
         try:
             document = Document.model_validate(plain(root))
         except ValidationError as error:
-            problems = [_problem(root, details) for details in error.errors(include_url=False)]
+            problems = _problems(root, error)
         else:
             findings.rebase(root)
             return document
         _tell(problems, told, findings)
-        root = _without({id(problem.node) for problem in problems}, root)
+        root = _mended({id(problem.node): problem.meant for problem in problems}, root)
 
 
 class _Problem(NamedTuple):
     kind: str  # pydantic's type of error
     path: Path  # where it is: for a missing key, where that should be
     node: Node  # what is cut out
+    known: tuple[str, ...]  # the keys there are, for an unknown one
+    meant: str | None  # which of them was meant: the node is kept under it
     expected: str
+
+    @property
+    def meant_path(self) -> Path:
+        return (*self.path[:-1], self.meant or "")
+
+
+def _problems(root: Node, error: ValidationError) -> list[_Problem]:
+    problems = [_problem(root, details) for details in error.errors(include_url=False)]
+    misspelt = {problem.meant_path for problem in problems if problem.meant is not None}
+    return [problem for problem in problems if problem.kind != "missing" or problem.path not in misspelt]
 
 
 def _problem(root: Node, details: ErrorDetails) -> _Problem:
@@ -143,8 +163,9 @@ def _problem(root: Node, details: ErrorDetails) -> _Problem:
         node = child
     kind = "policy_name" if location[-1:] == ("[key]",) else details["type"]
     path = (*node.path, location[-1]) if kind == "missing" else node.path
-    context = details.get("ctx", {})
-    return _Problem(kind, path, node, _EXPECTED.get(kind, "").format(**context).replace("'", '"'))
+    known = _known_keys(location) if kind == "extra_forbidden" else ()
+    expected = _EXPECTED.get(kind, "").format(**details.get("ctx", {})).replace("'", '"')
+    return _Problem(kind, path, node, known, nearest(str(location[-1]), known) if known else None, expected)
 
 
 def _child(node: Node, part: str | int) -> Node | None:
@@ -157,40 +178,33 @@ def _child(node: Node, part: str | int) -> Node | None:
 
 def _tell(problems: list[_Problem], told: set[Path], findings: Findings) -> None:
     """Adds what is wrong by itself, and not because something else was cut out or misspelt."""
-    for problem in sorted(problems, key=lambda problem: problem.kind != "extra_forbidden"):
+    for problem in problems:
         if problem.path not in told:
             findings.add(problem.path, _message(problem))
-        if problem.kind == "extra_forbidden":
-            meant = nearest(str(problem.path[-1]), _known_keys(problem.path))
-            told.add((*problem.path[:-1], meant or ""))
+    told.update(problem.meant_path for problem in problems if problem.meant is not None)
     told.update(problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1))
 
 
 def _message(problem: _Problem) -> str:
-    kind, path, node, expected = problem
+    kind, path, node, known, meant, expected = problem
     if kind == "extra_forbidden":
-        return _unknown_key(path)
+        return "unknown key; " + (f'did you mean "{meant}"?' if meant else f"known here: {', '.join(known)}")
     if kind == "policy_name":
         return _POLICY_NAME_FORM
     if kind == "missing":
         return "is missing"
     if kind == "too_short":
         return "is empty: a rule without operations can never match"
-    if path[-1] in ("min", "max") and isinstance(node.value, int | float):
-        return f'a number where an API version belongs (YAML turns 1.20 into 1.2); write it in quotes: "{node.text}"'
-    if kind != "literal_error":
-        expected = _FORMS.get(str(path[-1]), expected or kind)
-    return f"{expected}, not {_shown(node)}{_nearest_literal(node, expected)}"
+    if kind == "literal_error":
+        return f"{expected}, not {_shown(node)}{did_you_mean(node.text, expected.split(_QUOTE)[1::2])}"
+    if kind == "string_type" and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        what = _NUMBERS.get(str(path[-1]), "a number where text belongs")
+        return f'{what}; write it in quotes: "{node.text}"'
+    return f"{_FORMS.get(str(path[-1]), expected or kind)}, not {_shown(node)}"
 
 
-def _unknown_key(path: Path) -> str:
-    known = _known_keys(path)
-    meant = nearest(str(path[-1]), known)
-    return f'unknown key; did you mean "{meant}"?' if meant else f"unknown key; known here: {', '.join(known)}"
-
-
-def _known_keys(path: Path) -> tuple[str, ...]:
-    shape = tuple("*" if isinstance(part, int) else part for part in path[:-1])
+def _known_keys(location: Path) -> tuple[str, ...]:
+    shape = tuple("*" if isinstance(part, int) else part for part in location[:-1])
     if len(shape) > 1 and shape[0] == "policies":
         shape = ("policies", "*", *shape[2:])
     return tuple(_MODELS[shape].model_fields)
@@ -206,23 +220,23 @@ def _shown(node: Node) -> str:
     return quoted(node.text) if isinstance(node.value, str) else quoted(node.text)[1:-1]
 
 
-def _nearest_literal(node: Node, expected: str) -> str:
-    meant = nearest(node.text, expected.split('"')[1::2])
-    return f'; did you mean "{meant}"?' if meant else ""
-
-
 def _with_version(root: Node) -> Node:
     entries = root.value if isinstance(root.value, dict) else {}
     version = from_plain(FORMAT_VERSION, ("version",))
     return Node(root.path, root.line, {"version": version, **entries})
 
 
-def _without(culprits: set[int], node: Node) -> Node:
+def _mended(culprits: Mapping[int, str | None], node: Node) -> Node:
+    """The tree without the nodes of these ids, or with them under the key that was meant."""
     if isinstance(node.value, dict):
-        kept = {key: _without(culprits, value) for key, value in node.value.items() if id(value) not in culprits}
+        named = ((culprits.get(id(value), key), value) for key, value in node.value.items())
+        kept: dict[str, Node] = {}
+        for key, value in named:
+            if key is not None and (key not in node.value or id(value) not in culprits):
+                kept[key] = _mended(culprits, value)
         return Node(node.path, node.line, kept)
     if isinstance(node.value, list):
-        return Node(node.path, node.line, [_without(culprits, item) for item in node.value if id(item) not in culprits])
+        return Node(node.path, node.line, [_mended(culprits, item) for item in node.value if id(item) not in culprits])
     return node
 
 

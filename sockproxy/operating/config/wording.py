@@ -4,7 +4,6 @@ Must not know what a configuration is. Begin at `did_you_mean`.
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 Path = tuple[str | int, ...]
 """Where something stands in a configuration: keys and, counted from 0, places in lists."""
@@ -13,10 +12,15 @@ _QUOTED_CHARACTERS_MAX = 60  # a line of a terminal; what is wrong shows at the 
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word that was meant, if one is near; upper and lower case count as one."""
-    lowered = {candidate.lower(): candidate for candidate in words}
-    found = get_close_matches(word.lower()[:_QUOTED_CHARACTERS_MAX], lowered, n=1)
-    return lowered[found[0]] if found else None
+    """The word that was meant, if one is near; upper and lower case count as one. Of equally near ones the first."""
+    typed = word[:_QUOTED_CHARACTERS_MAX].lower()
+    distance_max = max(1, len(typed) // 3)
+    best: str | None = None
+    for candidate in words:
+        distance = _distance(typed, candidate.lower(), distance_max)
+        if distance <= distance_max:
+            best, distance_max = candidate, distance - 1
+    return best
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
@@ -41,3 +45,21 @@ def key_of(path: Path) -> str:
         else:
             text += f".{part}" if text else part
     return quoted(text)[1:-1] if not text.isprintable() else text
+
+
+def _distance(one: str, other: str, distance_max: int) -> int:
+    """How many letters to add, leave out, replace or swap with their neighbour lead from one word to the other (optimal
+    string alignment); some number above `distance_max` if it takes more."""
+    if abs(len(one) - len(other)) > distance_max:
+        return distance_max + 1
+    two_up: list[int] = []
+    up: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        two_up, up, row = up, row, [i + 1]
+        for j, opposite in enumerate(other):
+            steps = min(up[j + 1] + 1, row[j] + 1, up[j] + (letter != opposite))
+            if i and j and letter == other[j - 1] and opposite == one[i - 1]:
+                steps = min(steps, two_up[j - 1] + 1)
+            row.append(steps)
+    return row[-1]

@@ -7,6 +7,7 @@ import asyncio
 import re
 import signal
 import time
+from collections.abc import Callable
 
 from sockproxy.operating.demo.process import Invocation, Program, parse_signal
 
@@ -188,7 +189,7 @@ def _number(text: str) -> int:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else 0
 
 
-_UNARY = {
+_UNARY: dict[str, Callable[[Invocation, str], bool]] = {
     "-n": lambda _call, word: bool(word),
     "-z": lambda _call, word: not word,
     "-e": lambda call, word: _kind(call, word) is not None,
@@ -196,7 +197,7 @@ _UNARY = {
     "-d": lambda call, word: _kind(call, word) == "directory",
     "-t": lambda call, _word: call.process.terminal is not None,
 }
-_BINARY = {
+_BINARY: dict[str, Callable[[str, str], bool]] = {
     "=": lambda left, right: left == right,
     "==": lambda left, right: left == right,
     "!=": lambda left, right: left != right,

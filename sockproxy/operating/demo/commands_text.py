@@ -74,8 +74,6 @@ async def _head(call: Invocation) -> int:
             await _copy_bytes(call, name, options["c"])
         else:
             await _copy_lines(call, name, options.get("n", 10))
-    except BrokenPipeError:
-        raise
     except OSError as fault:
         return await _cannot_open(call, name, fault)
     return 0
@@ -131,8 +129,6 @@ async def _grep(call: Invocation) -> int:
                 if matches == ("v" not in options):
                     is_found = True
                     await (_quiet if "q" in options else call.stdout)(line)
-        except BrokenPipeError:
-            raise
         except OSError as fault:
             return 1 + await _cannot_open(call, name, fault)
     return 0 if is_found else 1
@@ -200,13 +196,12 @@ async def _rm(call: Invocation) -> int:
         if kind is None and "f" in options:
             continue
         if kind is None or path == "/" or (kind == "directory" and not {"r", "R"} & set(options)):
-            await call.complain(f"rm: can't remove '{name}': {_RM_REASON.get(kind, 'Is a directory')}")
+            await call.complain(
+                f"rm: can't remove '{name}': {'Is a directory' if kind else 'No such file or directory'}"
+            )
             return 1
         call.surroundings.files.remove(path)
     return 0
-
-
-_RM_REASON = {None: "No such file or directory"}
 
 
 async def _mkdir(call: Invocation) -> int:

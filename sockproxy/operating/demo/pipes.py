@@ -10,6 +10,10 @@ READ_BYTES_MAX = 64 << 10
 LINE_BYTES_MAX = 64 << 10  # a longer line comes in parts
 
 
+class ReaderGone(Exception):
+    """Nobody will read any more. Not an OSError, which for a program is a matter of its files."""
+
+
 class Bell:
     """Wakes everyone who waits. What has changed they look up themselves, without waiting in between."""
 
@@ -40,11 +44,11 @@ class Pipe:
         self._bell = Bell()
 
     async def write(self, chunk: bytes) -> None:
-        """Waits for room. Raises BrokenPipeError when nobody will read any more."""
+        """Waits for room. Raises ReaderGone."""
         while self._size >= self._bytes_max and not self._is_abandoned:
             await self._bell.wait()
         if self._is_abandoned:
-            raise BrokenPipeError
+            raise ReaderGone
         self.offer(chunk)
 
     def offer(self, chunk: bytes) -> None:

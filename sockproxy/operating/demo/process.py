@@ -11,9 +11,10 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sockproxy.operating.demo.files import Files
-from sockproxy.operating.demo.pipes import Pipe
+from sockproxy.operating.demo.pipes import Pipe, ReaderGone
 from sockproxy.operating.demo.terminal import Terminal
 
 STDOUT, STDERR = 1, 2
@@ -61,7 +62,7 @@ class Process:
         self._task: asyncio.Task[int] | None = None
         self._signal = 0
 
-    def start(self, main: Coroutine[object, object, int], started_ns: int, ended: "Callable[[Process], None]") -> None:
+    def start(self, main: Coroutine[Any, Any, int], started_ns: int, ended: "Callable[[Process], None]") -> None:
         """Lets the program run; `ended` is called once, before those wake up who wait for the end."""
         self.started_ns = started_ns
         self._task = asyncio.create_task(main)
@@ -81,8 +82,23 @@ class Process:
             return CRASHED
         return task.result() & 0xFF
 
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and self.exit_code is None
+
     async def wait(self) -> None:
         await self._ended.wait()
+
+    def dismiss(self) -> None:
+        """Gives up a process that was never started: those who wait for its end go on."""
+        if self._task is None:
+            self._ended.set()
+
+    async def close(self) -> None:
+        """Ends the program, and waits until nothing of it is left."""
+        self.signal(signal.SIGKILL)
+        if self._task:
+            await asyncio.wait({self._task})
 
     async def write(self, stream: int, chunk: bytes) -> None:
         """Writes to all sinks, and waits for the slowest; a sink that is gone is forgotten."""
@@ -107,7 +123,7 @@ class Process:
         if self.terminal is None:
             try:
                 await self.stdin.write(chunk)
-            except BrokenPipeError:
+            except ReaderGone:
                 return
         elif echo := self.terminal.typed(chunk):
             await self._deliver(STDOUT, echo)
@@ -156,7 +172,7 @@ class Invocation:
         await self.stderr(f"{message}\n".encode(errors="surrogateescape"))
 
 
-Program = Callable[[Invocation], Awaitable[int]]
+Program = Callable[[Invocation], Coroutine[Any, Any, int]]
 
 
 def parse_signal(text: str) -> int:

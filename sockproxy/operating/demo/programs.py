@@ -8,7 +8,6 @@ import itertools
 import signal
 import time
 
-
 from sockproxy.operating.demo import commands_system, commands_text
 from sockproxy.operating.demo.process import Invocation, Program
 from sockproxy.operating.demo.shell_commands import OWN_COMMANDS, sh
@@ -37,6 +36,16 @@ async def _nginx(call: Invocation) -> int:
         if await _happens_within(stop, REQUEST_SECONDS):
             break
     return 0
+
+
+async def _entrypoint(call: Invocation) -> int:
+    """A script that prepares something and then runs what stands behind it."""
+    call.arguments = call.arguments[1:]
+    program = call.surroundings.programs.get(call.arguments[0].rpartition("/")[2]) if call.arguments else None
+    if program is None:
+        await call.complain(f"exec: {call.arguments[:1]}: not found")
+        return 127
+    return await program(call)
 
 
 async def _redis_server(call: Invocation) -> int:
@@ -114,7 +123,7 @@ _BUSYBOX: dict[str, Program] = {
 
 PROGRAMS: dict[str, dict[str, Program]] = {
     "busybox": _BUSYBOX,
-    "nginx": {**_BUSYBOX, "nginx": _nginx},
+    "nginx": {**_BUSYBOX, "docker-entrypoint.sh": _entrypoint, "nginx": _nginx},
     "redis": {**_BUSYBOX, "redis-server": _redis_server, "redis-cli": _redis_cli},
     "server": {**_BUSYBOX, "postgres": _server, "httpd-foreground": _server},
     "pause": {"pause": _pause},

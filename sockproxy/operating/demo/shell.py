@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from sockproxy.operating.demo import shell_expansion as expansion
 from sockproxy.operating.demo import shell_syntax as syntax
 from sockproxy.operating.demo.files import resolve
-from sockproxy.operating.demo.pipes import Pipe
+from sockproxy.operating.demo.pipes import Pipe, ReaderGone
 from sockproxy.operating.demo.process import Invocation, Write
 from sockproxy.operating.demo.shell_words import Part, ShellSyntaxError, Word
 
@@ -255,7 +255,7 @@ class Shell:
         own_streams = streams._replace(stdout=target.write) if target else streams
         try:
             return await self.run_subshell(command, own_streams)
-        except BrokenPipeError:
+        except ReaderGone:
             return BROKEN_PIPE
         finally:
             if target:
@@ -353,13 +353,13 @@ class Shell:
 
         async def collect(chunk: bytes) -> None:
             if len(output) + len(chunk) > SUBSTITUTION_BYTES_MAX:
-                raise BrokenPipeError
+                raise ReaderGone
             output.extend(chunk)
 
         try:
             tree = syntax.parse(text, self.depth + 1)
             self.status = await self.run_subshell(tree, streams._replace(stdout=collect))
-        except BrokenPipeError:
+        except ReaderGone:
             self.status = BROKEN_PIPE
         return output.decode(errors="surrogateescape").rstrip("\n")
 

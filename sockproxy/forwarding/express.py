@@ -1,0 +1,310 @@
+"""Express: the fast twin of the usual request, a read that was seen before and is answered at once.
+
+Owns the memory of heads and a way through the proxy without a task, a parser or an object per request. It changes nothing
+of what is decided, forwarded or recorded: what it knows was learnt from the plain way (`proxy`, `roundtrip`), byte for
+byte, and whatever is not exactly the usual it hands over to the plain way, in the middle of the exchange if need be.
+Begin at `Express.next_request`; what may be learnt is said at `learn`.
+
+hot: 45 us of CPU for a small GET by the plain way, 15 by this one (benchmarks, 16 connections); a test drives both with
+the same dialogues and compares what the engine saw, what the client got and what was recorded.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sockproxy.errors import BadRequest, EngineError
+from sockproxy.exchange import Exchange, Times
+from sockproxy.forwarding.stream import Stream
+from sockproxy.judging.catalogue import Access, Traffic
+from sockproxy.judging.identity import Principal
+from sockproxy.judging.judge import Judgement
+from sockproxy.judging.policy import Effect
+from sockproxy.wire import http1
+from sockproxy.wire.http1 import FramingKind, RequestHead
+
+if TYPE_CHECKING:
+    from sockproxy.forwarding.proxy import Gate, Proxy
+
+KNOWN_HEADS_MAX = 4096
+"""Heads remembered for a listener; above that all are forgotten. A kubelet with 100 pods asks for some 1,000."""
+
+KNOWN_HEAD_BYTES_MAX = 2048
+"""A longer head is not remembered, so that the memory stays below some 20 MiB."""
+
+KNOWN_ANSWERS_MAX = 512
+"""Heads of answers remembered for a method. Their Date changes every second, and old ones are never seen again."""
+
+
+class Known(NamedTuple):
+    """What the plain way found out about a head, in a form that needs no more work."""
+
+    head: RequestHead
+    judgement: Judgement
+    request: bytes  # the canonical head, as it was sent to the engine
+    account: object  # what the observers made of it, for `served`
+
+
+class KnownAnswer(NamedTuple):
+    """What the plain way would make of the engine's head: the head for the client, and the framing behind it."""
+
+    head: bytes
+    status: int
+    framing: http1.Framing
+
+
+class Outcome(Enum):
+    """Why a connection left the express way."""
+
+    REQUEST = auto()  # there are bytes of a request for the plain way
+    ANSWER = auto()  # a request is on its way, and its answer is for the plain way
+    END = auto()  # there will be no more
+
+
+def learn(
+    gate: "Gate",
+    raw: bytes,
+    head: RequestHead,
+    judgement: Judgement,
+    request: bytes,
+    account: Callable[[], object],
+) -> None:
+    """Remembers a head that comes for the second time, if it is allowed, a unary read, and has nothing that must be looked
+    at each time."""
+    operation, decision = judgement.classified.operation, judgement.decision
+    is_usual = (
+        operation is not None
+        and judgement.classified.in_version
+        and operation.access is Access.READ
+        and operation.traffic is Traffic.UNARY
+        and decision.effect is Effect.ALLOW
+        and decision.shadow is not Effect.DENY
+        and head.method == "GET"
+        and head.minor == 1
+        and head.keep_alive
+        and head.framing.kind is FramingKind.NONE
+        and len(raw) <= KNOWN_HEAD_BYTES_MAX
+    )
+    if not is_usual:
+        return
+    if raw in gate.seen:
+        _make_room(gate.known, KNOWN_HEADS_MAX)
+        gate.known[raw] = Known(head, judgement, request, account())
+    else:
+        _make_room(gate.seen, KNOWN_HEADS_MAX)
+        gate.seen.add(raw)
+
+
+def _make_room(memory: dict[bytes, Any] | set[bytes], size_max: int) -> None:
+    if len(memory) >= size_max:
+        memory.clear()
+
+
+class Express:
+    """The express way of one connection."""
+
+    __slots__ = (
+        "_client",
+        "_forwarded_at",
+        "_gate",
+        "_known",
+        "_outcome",
+        "_proxy",
+        "_received_at",
+        "_received_time",
+        "_served",
+        "_upstream",
+        "principal",
+    )
+
+    def __init__(self, proxy: "Proxy", client: Stream, gate: "Gate", principal: Principal) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._gate = gate
+        self.principal = principal
+        self._known: Known | None = None
+        self._upstream: Stream | None = None
+        self._outcome: asyncio.Future[Outcome] | None = None
+        self._received_at = 0.0
+        self._received_time = 0.0
+        self._forwarded_at = 0.0
+        self._served = 0
+
+    async def next_request(self, wait_seconds: float) -> Outcome:
+        """Serves what it knows until something comes that it does not. `wait_seconds`: how long a connection may be
+        without a request."""
+        proxy, client = self._proxy, self._client
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._outcome = outcome
+        deadline = proxy.deadlines.start(wait_seconds, self._waited_too_long, self._progress)
+        proxy.waiting.add(self)
+        client.set_sink(self._take, self._client_ended)
+        try:
+            return await outcome
+        finally:
+            proxy.waiting.discard(self)
+            proxy.deadlines.stop(deadline)
+            client.clear_sink()
+
+    def stop(self) -> None:
+        """Begins nothing new."""
+        if self._upstream is None:
+            self._leave(Outcome.END)
+
+    # --- there
+
+    def _take(self, data: bytes) -> None:
+        """hot: what the client sent; the head of one usual request, nearly always."""
+        known = self._gate.known.get(data)
+        if self._upstream is not None or known is None or self._outcome is None or self._outcome.done():
+            self._client.keep(data)
+            if self._upstream is None:
+                self._leave(Outcome.REQUEST)
+            return
+        proxy = self._proxy
+        received_at, received_time = time.monotonic(), time.time()
+        upstream = proxy.engine.acquire_idle()
+        if upstream is None:
+            self._client.keep(data)
+            self._leave(Outcome.REQUEST)
+            return
+        self._known, self._upstream = known, upstream
+        self._received_at, self._received_time = received_at, received_time
+        proxy.express_in_flight += 1
+        upstream.set_sink(self._answered, self._upstream_ended)
+        upstream.write(known.request)
+        self._forwarded_at = proxy.answers_due[self] = time.monotonic()
+
+    # --- and back
+
+    def _answered(self, data: bytes) -> None:
+        """hot: what the engine sent; one whole answer, nearly always."""
+        upstream, known, proxy = self._upstream, self._known, self._proxy
+        if upstream is None or known is None:
+            return
+        answered_at = time.monotonic()
+        end = data.find(b"\r\n\r\n") + 4
+        answer = self._known_answer(data[:end]) if end > 3 else None
+        length = 0 if answer is None else _body_length(answer.framing, data, end)
+        if answer is None or length < 0:
+            upstream.keep(data)
+            self._hand_over()
+            return
+        upstream.clear_sink()
+        self._forget()
+        proxy.engine.release(upstream, is_reusable=not upstream.has_written_eof)
+        self._client.write(data if answer.head == data[:end] else answer.head + data[end:])
+        self._served += 1
+        proxy.observers.served(
+            known.account,
+            proxy.next_id(),
+            self.principal,
+            Times(self._received_time, self._received_at, self._forwarded_at, answered_at, time.monotonic()),
+            answer.status,
+            length,
+        )
+        self._go_on()
+
+    def _known_answer(self, raw: bytes) -> KnownAnswer | None:
+        answers = self._proxy.known_answers
+        answer = answers.get(raw)
+        if answer is None:
+            answer = _read_answer(raw, self._proxy.limits.fields_max)
+            if answer is not None:
+                _make_room(answers, KNOWN_ANSWERS_MAX)
+                answers[raw] = answer
+        return answer
+
+    def _go_on(self) -> None:
+        """After an answer: the next request may already be here, or the end."""
+        client = self._client
+        if self._proxy.is_draining:
+            self._leave(Outcome.END)
+        elif client.has_bytes:
+            data = client.take_all()
+            self._take(data)
+        elif client.is_ended:
+            self._leave(Outcome.END)
+
+    # --- leaving
+
+    def _client_ended(self) -> None:
+        upstream = self._upstream
+        if upstream is None:
+            self._leave(Outcome.END)
+        elif self._client.is_lost:
+            upstream.close()
+        elif not self._client.has_bytes:
+            upstream.write_eof()
+            self._client.watch_hangup()
+
+    def _upstream_ended(self) -> None:
+        self._hand_over()
+
+    def _waited_too_long(self) -> None:
+        if self._upstream is None:
+            self._leave(Outcome.END)
+
+    def answer_is_late(self) -> None:
+        """The engine has had its time: the plain way says so to the client."""
+        self._hand_over()
+
+    def _progress(self) -> int:
+        return self._served + (self._upstream is not None)
+
+    def _hand_over(self) -> None:
+        if self._upstream is not None:
+            self._upstream.clear_sink()
+        self._leave(Outcome.ANSWER)
+
+    def _leave(self, outcome: Outcome) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            self._client.clear_sink()
+            self._outcome.set_result(outcome)
+
+    def _forget(self) -> None:
+        self._upstream = self._known = None
+        self._proxy.answers_due.pop(self, None)
+        self._proxy.express_in_flight -= 1
+
+    def take_over(self) -> tuple[Exchange, Known, Stream]:
+        """For the plain way: the exchange that is under way, what is known of it, and the engine's connection."""
+        known, upstream = self._known, self._upstream
+        if known is None or upstream is None:
+            raise RuntimeError("no exchange is under way")
+        exchange = self._proxy.new_exchange(self._gate, self.principal)
+        exchange.received_at, exchange.received_time = self._received_at, self._received_time
+        exchange.decided_at = self._received_at
+        exchange.forwarded_at = self._forwarded_at
+        self._forget()
+        return exchange, known, upstream
+
+
+def _read_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:
+    """What the plain way would make of an engine's head; None where it is not the usual."""
+    try:
+        answer = http1.parse_response_head(raw, fields_max, "GET")
+    except EngineError:
+        return None  # lawful: the plain way reads it again, and answers the client
+    if answer.status < 200 or not answer.keep_alive or answer.framing.kind is FramingKind.UNTIL_CLOSE:
+        return None
+    fields = http1.end_to_end(answer.fields, keep_upgrade=False)
+    head = http1.serialise_response_head(1, answer.status, answer.reason, fields, answer.framing)
+    return KnownAnswer(head, answer.status, answer.framing)
+
+
+def _body_length(framing: http1.Framing, data: bytes, start: int) -> int:
+    """How long the body behind the head is if all of it is here and nothing else, else -1."""
+    here = len(data) - start
+    if framing.kind is FramingKind.NONE:
+        return 0 if here == 0 else -1
+    if framing.kind is FramingKind.LENGTH:
+        return here if here == framing.length else -1
+    body = http1.ChunkedBody()
+    try:
+        length = sum(map(len, body.feed(memoryview(data)[start:])))
+    except BadRequest:
+        return -1  # lawful: the plain way reads it again, and ends the exchange
+    return length if body.done and body.consumed == here else -1

@@ -1,0 +1,61 @@
+"""Docker's client in a terminal, as a person uses it."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .conftest import Door
+
+READ_SECONDS = 15.0
+
+
+class Terminal:
+    """A docker command whose three standard streams are one pseudo terminal, of which the test holds the other end."""
+
+    def __init__(self, door: "Door", *arguments: str, rows: int = 24, columns: int = 80) -> None:
+        self._ours, theirs = pty.openpty()
+        self.resize(rows, columns)
+        self._process = subprocess.Popen(
+            [door.program, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=door.environment(TERM="xterm"),
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """The kernel tells the client by SIGWINCH, as when a window is dragged."""
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def send(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def read_until(self, end: bytes) -> None:
+        """Reads on until the screen has shown `end`."""
+        shown = b""
+        deadline = time.monotonic() + READ_SECONDS
+        while end not in shown:
+            ready, _, _ = select.select([self._ours], [], [], deadline - time.monotonic())
+            assert ready, f"{end!r} did not come: {shown!r}"
+            shown += os.read(self._ours, 65536)
+
+    def wait(self) -> int:
+        return self._process.wait(READ_SECONDS)

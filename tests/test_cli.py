@@ -1,0 +1,439 @@
+"""The command line: names, exit codes and machine formats as a contract, tables that fit, and that `explain` says what
+the proxy would do."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sockproxy.data import builtin_policy_names, load_docker_releases
+from sockproxy.errors import BadRequest
+from sockproxy.judging.catalogue import ApiVersion
+from sockproxy.judging.identity import Peer, identify
+from sockproxy.judging.judge import judge
+from sockproxy.operating.cli import parameters, running, tables
+from sockproxy.operating.cli.root import COMMANDS, Root, root
+from sockproxy.operating.cli.tables import Table
+from sockproxy.operating.config import load_policy
+
+CASES = Path(__file__).parent / "cases"
+EXIT_CODES = json.loads((CASES / "cli/exit_codes.json").read_text())
+TRAIL = CASES / "audit_trail.jsonl"
+CATALOGUE = parameters.load_catalogue()
+POLICIES = {name: load_policy(name, CATALOGUE) for name in builtin_policy_names()}
+WIDTHS = (40, 60, 80, 120)
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+BOX_DRAWING = re.compile("[─-╿]")
+
+
+def run(*args: str, columns: int | None = None, **options: Any) -> Result:
+    env = {"COLUMNS": None if columns is None else str(columns), **options.pop("env", {})}
+    return CliRunner(env=env).invoke(root, args, **options)
+
+
+def run_process(*args: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
+    command = [sys.executable, "-m", "sockproxy", *args]
+    return subprocess.run(
+        command, env=environment | (env or {}), text=True, timeout=60, **{"capture_output": True, **options}
+    )
+
+
+def run_on_terminal(*args: str, columns: int, env: dict[str, str] | None = None) -> str:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    with open(ours, "rb", buffering=0) as screen, open(theirs, "wb", buffering=0) as output:
+        sizes = {"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm-256color"}
+        run_process(*args, env=sizes | (env or {}), capture_output=False, stdout=output)
+        seen = b""
+        while part := screen.read(65536):
+            seen += part
+    return seen.decode()
+
+
+# Exit codes
+
+
+@pytest.fixture
+def broken_trail(tmp_path: Path) -> Path:
+    first, _, *rest = TRAIL.read_bytes().splitlines(keepends=True)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(first + b"".join(rest))
+    return broken
+
+
+@pytest.mark.parametrize("case", EXIT_CODES, ids=lambda case: case["id"])
+def test_exit_code(case: dict[str, Any], broken_trail: Path) -> None:
+    places = {"{cases}": str(CASES / "cli"), "{trail}": str(TRAIL), "{broken}": str(broken_trail)}
+    args = [re.sub(r"\{\w+\}", lambda found: places[found[0]], arg) for arg in case["args"]]
+    result = run(*args)
+    assert (result.exit_code, result.stderr if case["code"] == 0 and "err" not in case else "") == (case["code"], "")
+    assert case.get("out", "") in result.stdout
+    assert case.get("err", "") in result.stderr
+    assert case.get("whole_out", result.stdout) == result.stdout
+
+
+FAULTS = {
+    "fault": (70, r"sockproxy: a fault of its own: KeyError: 'a fault\\nof ours' \(cli_faults\.py:\d+\)\n"),
+    "interrupt": (130, r"\n"),
+    "taken": (2, r"sockproxy: /run/sockproxy/docker\.sock: Address already in use\n"),
+    "nameless": (2, r"sockproxy: the engine's socket is no socket\n"),
+    "wrong": (1, r"a\.yaml:3: policies\.ci: is wrong\na\.yaml:4: policies\.ci: is wrong\n"),
+    "unreadable": (2, r"a\.yaml:3: policies\.ci: is wrong\n"),
+    "quiet": (0, ""),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_border(name: str) -> None:
+    code, stderr = FAULTS[name]
+    failing = Root("sockproxy", table={name: (f"tests.cli_faults:{name}", "") for name in FAULTS})
+    result = CliRunner().invoke(failing, [name])
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert re.fullmatch(stderr, result.stderr)
+
+
+def test_reader_that_goes_away_ends_quietly() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "wb") as output:
+        result = run_process("matrix", capture_output=False, stdout=output, stderr=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+# explain
+
+
+def test_explain_json_is_one_object() -> None:
+    result = run("explain", "--policy", "kubernetes-1.4", "POST", "/v1.24/containers/web/pause", "--format", "json")
+    assert json.loads(result.stdout) == {
+        "operation": "ContainerPause",
+        "effect": "deny",
+        "policy": "kubernetes-1.4",
+        "rule": "",
+        "reason": "no rule allows it",
+        "api_version": "1.24",
+        "resource": {"kind": "container", "name": "web"},
+    }
+    assert result.stdout.count("\n") == 1
+
+
+METHODS = sorted({operation.method for operation in CATALOGUE.operations.values()})
+PATHS = sorted({operation.path for operation in CATALOGUE.operations.values()})
+known_targets = st.builds(
+    lambda prefix, path, name, query: prefix + re.sub(r"\{\w+\}", name, path) + query,
+    st.sampled_from(["", "/v1.14", "/v1.24", "/v1.55", "/v1.99", "/v01.3"]),
+    st.sampled_from(PATHS),
+    st.sampled_from(["web", "a/b/c", "json", "x%2Fy", "ä", ".."]),
+    st.sampled_from(["", "?", "?a=1", "?%zz"]),
+)
+principals = st.sampled_from([{}, {"uid": 0}, {"uid": 7, "exe": "/bin/sh"}, {"address": "10.0.0.1:5"}])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(POLICIES)), st.sampled_from(METHODS), known_targets | st.text(max_size=12), principals)
+def test_explain_says_what_is_enforced(policy: str, method: str, target: str, facts: dict[str, Any]) -> None:
+    words = [word for key, value in facts.items() for word in ("--as", f"{key}={value}")]
+    result = run("explain", "--policy", policy, *words, "--format", "json", "--", method, target)
+    told = json.loads(result.stdout)
+    principal = identify(Peer("here", "tcp" if "address" in facts else "unix", **facts))
+    try:
+        _, classified, decision = judge(CATALOGUE, POLICIES[policy], principal, method, target)
+    except BadRequest as error:
+        assert (told["effect"], told["reason"]) == ("deny", f"bad-request: {error.detail}")
+        assert result.exit_code == 1
+    else:
+        operation_id = classified.operation.operation_id if classified.operation else ""
+        expected = (operation_id, decision.effect, decision.policy, decision.rule, decision.detail)
+        assert tuple(told[key] for key in ("operation", "effect", "policy", "rule", "reason")) == expected
+        assert result.exit_code == (0 if decision.effect == "allow" else 1)
+
+
+def test_explain_shows_names_that_a_terminal_does_not_obey() -> None:
+    result = run("explain", "GET", "/containers/%1b%5b31mred/json", color=True)
+    assert "resource   container \\x1b[31mred" in result.stdout
+
+
+# matrix, diff, versions
+
+
+@pytest.mark.parametrize("version", ["1.14", "1.24", "1.55"])
+def test_matrix_csv_has_a_row_for_each_operation_of_that_version(version: str) -> None:
+    result = run("matrix", "--policy", "kubernetes-1.4", "readonly", "--api", version, "--format", "csv")
+    header, *rows = csv.reader(io.StringIO(result.stdout))
+    assert header == ["operation", "method", "path", "tag", "access", "kubernetes-1.4", "readonly"]
+    asked = ApiVersion.parse(version)
+    assert [row[0] for row in rows] == [name for name, each in CATALOGUE.operations.items() if each.in_version(asked)]
+    assert {cell for row in rows for cell in row[5:]} <= {"allow", "deny", "if"}
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_matrix_agrees_with_explain(policy: str) -> None:
+    nobody = identify(Peer("here", "unix"))
+    for row in csv.DictReader(io.StringIO(run("matrix", "--format", "csv").stdout)):
+        target = "/v1.55" + re.sub(r"\{\w+\}", "x", row["path"])
+        assert judge(CATALOGUE, POLICIES[policy], nobody, row["method"], target).decision.effect == row[policy], target
+
+
+def test_matrix_formats_say_the_same() -> None:
+    rows = [list(row) for row in csv.reader(io.StringIO(run("matrix", "--format", "csv").stdout))]
+    markdown = [line.strip("|\n ").split(" | ") for line in run("matrix", "--format", "markdown").stdout.splitlines()]
+    assert [markdown[0], *markdown[2:]] == rows
+    assert set(markdown[1]) == {"---"}
+    plain = run("matrix").stdout.splitlines()
+    assert [line.split() for line in plain] == rows
+    objects = json.loads(run("matrix", "--format", "json").stdout)
+    header = rows[0]
+    assert [[*(one[key] for key in header[:5]), *one["policies"].values()] for one in objects] == rows[1:]
+    assert [*objects[0]["policies"]] == header[5:]
+
+
+def test_diff_is_what_differs_in_the_matrix() -> None:
+    rows = list(csv.DictReader(io.StringIO(run("matrix", "--format", "csv").stdout)))
+    for p, q in [("kubernetes-1.4", "readonly"), ("readonly", "allow-all"), ("allow-all", "kubernetes-1.3")]:
+        lines = set(run("diff", p, q).stdout.splitlines())
+        assert {f"+ {row['operation']}" for row in rows if (row[p], row[q]) == ("deny", "allow")} <= lines
+        assert {f"- {row['operation']}" for row in rows if (row[p], row[q]) == ("allow", "deny")} <= lines
+        assert all(re.fullmatch(r"[-+~] [A-Za-z0-9]+", line) for line in lines)
+
+
+def test_versions_csv() -> None:
+    lines = run("versions", "--format", "csv").stdout.splitlines()
+    assert lines[0] == "docker_release,api_version,kubernetes_1_4"
+    assert len(lines) == 1 + len(load_docker_releases())
+    assert {"1.12.x,1.24,yes", "1.9.x,1.21,yes", "1.8.x,1.20,no"} <= set(lines)
+
+
+# audit
+
+
+def test_audit_show_filters_and_passes_json_on() -> None:
+    events = [json.loads(line) for line in TRAIL.read_text().splitlines()]
+    shown = run("audit", "show", "--format", "json", "--effect", "deny", "--stage", "completed", str(TRAIL)).stdout
+    denied = [each for each in events if (each["effect"], each["stage"]) == ("deny", "completed")]
+    assert [json.loads(line) for line in shown.splitlines()] == denied != []
+    one = run("audit", "show", "--format", "json", "--id", events[0]["id"], str(TRAIL)).stdout
+    assert [json.loads(line) for line in one.splitlines()] == [each for each in events if each["id"] == events[0]["id"]]
+    named = run("audit", "show", "--operation", "ContainerList", str(TRAIL)).stdout.splitlines()
+    assert len(named) == sum(each["operation"] == "ContainerList" for each in events)
+
+
+def test_audit_summary_json_counts_each_request_once() -> None:
+    events = [json.loads(line) for line in TRAIL.read_text().splitlines()]
+    summary = json.loads(run("audit", "summary", "--format", "json", str(TRAIL)).stdout)
+    assert summary["requests"] == len({event["id"] for event in events})
+    assert sum(entry["requests"] for entry in summary["operations"]) == summary["requests"]
+
+
+def test_audit_reads_standard_input() -> None:
+    with TRAIL.open("rb") as trail:
+        result = run_process("audit", "verify", "-", stdin=trail)
+    assert (result.returncode, result.stdout.split()[0]) == (0, "whole")
+
+
+# Tables, colour, help
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("args", [("matrix",), ("versions",), ("audit", "summary", str(TRAIL))], ids=" ".join)
+def test_tables_fit_where_columns_are_asked_for(args: tuple[str, ...], columns: int) -> None:
+    lines = run(*args, columns=columns).stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_tables_fit_the_terminal(columns: int) -> None:
+    lines = ESCAPE.sub("", run_on_terminal("matrix", columns=columns)).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert any(line.startswith("ContainerPause") for line in lines)
+
+
+def test_terminal_has_colour_unless_no_color_is_set() -> None:
+    assert ESCAPE.search(run_on_terminal("matrix", columns=80))
+    assert ESCAPE.search(run_on_terminal("explain", "GET", "/info", columns=80))
+    assert "\x1b" not in run_on_terminal("matrix", columns=80, env={"NO_COLOR": "1"})
+    assert "\x1b" not in run_on_terminal("explain", "GET", "/info", columns=80, env={"NO_COLOR": "1"})
+
+
+@pytest.mark.parametrize("args", [("matrix",), ("explain", "GET", "/info"), ("versions",), ("--help",)], ids=" ".join)
+def test_pipe_has_neither_colour_nor_boxes(args: tuple[str, ...]) -> None:
+    stdout = run_process(*args).stdout
+    assert stdout
+    assert not BOX_DRAWING.search(stdout) and "\x1b" not in stdout
+
+
+def test_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.write([Table(("a", "b"), (), empty="nothing was denied")])
+    assert capsys.readouterr().out == "nothing was denied\n"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(*[st.text("ab ", max_size=30)] * 3), min_size=1, max_size=5), st.integers(9, 60))
+def test_cut_makes_any_table_fit(rows: list[tuple[str, ...]], width: int) -> None:
+    table = tables.cut(Table(("one", "two", "three"), tuple(rows), empty=""), width)
+    assert max(map(len, tables.plain_lines(table, width))) <= width
+
+
+COMMAND_LINES = [[], *([name] for name in COMMANDS), *(["audit", name] for name in ("verify", "show", "summary"))]
+
+
+@pytest.mark.parametrize("args", COMMAND_LINES, ids=" ".join)
+def test_help_teaches_by_example(args: list[str]) -> None:
+    result = run(*args, "--help", columns=80)
+    assert result.exit_code == 0
+    assert "Examples:\n    sockproxy " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("args", COMMAND_LINES, ids=" ".join)
+def test_examples_of_the_help_are_no_wrong_usage(args: list[str]) -> None:
+    for line in re.findall(r"^    sockproxy (.*)$", run(*args, "--help").stdout, re.MULTILINE):
+        words = re.split(r" [|>] ", line)[0].split()
+        command: click.Command = root
+        context = click.Context(root, info_name="sockproxy")
+        while isinstance(command, click.Group):
+            command, context = _descend(command, context, words)
+        command.make_context(words[0], words[1:], parent=context).close()
+
+
+def _descend(group: click.Group, context: click.Context, words: list[str]) -> tuple[click.Command, click.Context]:
+    command = group.get_command(context, words[0])
+    assert command is not None
+    if isinstance(command, click.Group):
+        return command, click.Context(command, parent=context, info_name=words.pop(0))
+    return command, context
+
+
+COMPLETIONS = {
+    "sockproxy ex": {"explain"},
+    "sockproxy explain --policy kub": {"kubernetes-1.3", "kubernetes-1.4"},
+    "sockproxy diff read": {"readonly"},
+    "sockproxy matrix --api 1.2": {f"1.2{minor}" for minor in range(10)},
+    "sockproxy audit show --operation ExecR": {"ExecResize"},
+    "sockproxy explain PU": {"PUT"},
+    "sockproxy explain GET /ver": {"/version"},
+}
+
+
+@pytest.mark.parametrize("line", COMPLETIONS)
+def test_completion(line: str) -> None:
+    env = {"_SOCKPROXY_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    found = {each.removeprefix("plain,") for each in run(env=env).stdout.split()}
+    assert COMPLETIONS[line] <= found
+    assert all(each.startswith(line.split()[-1]) for each in found)
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("--as a=1 b=2 GET /x=1", "--as a=1 --as b=2 GET /x=1"),
+        ("GET / --as a=1", "GET / --as a=1"),
+        ("--as a=1 --as b=2 c=3 GET d=4", "--as a=1 --as b=2 --as c=3 GET d=4"),
+        ("--as a=1 --format json b=2", "--as a=1 --format json b=2"),
+        ("--as=a=1 GET /", "--as=a=1 GET /"),
+        ("--as", "--as"),
+        ("a=1 --as GET b=2", "a=1 --as GET --as b=2"),
+    ],
+)
+def test_spread(args: str, expected: str) -> None:
+    assert (
+        parameters.spread(args.split(), "--as", lambda word: bool(re.fullmatch("[a-z]+=.*", word))) == expected.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "peer"),
+    [
+        ([], Peer("command line", "unix")),
+        (["uid=0", "gid=0"], Peer("command line", "unix", uid=0, gid=0)),
+        (["tls_subject=CN=ci-1,O=x"], Peer("command line", "tcp", tls_subject="CN=ci-1,O=x")),
+        (["address=10.0.0.1:5"], Peer("command line", "tcp", address="10.0.0.1:5")),
+        (["kind=unix", "exe="], Peer("command line", "unix", exe="")),
+    ],
+)
+def test_parse_principal(words: list[str], peer: Peer) -> None:
+    assert parameters.parse_principal(words) == identify(peer)
+
+
+@pytest.mark.parametrize("word", ["uid=+5", "uid=1_0", "uid= 5", "uid=٣", "uid=", "uid=12345678901"])
+def test_numbers_are_digits(word: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a number"):
+        parameters.parse_principal([word])
+
+
+# serve
+
+NOTHING = running.Single(listen=(), engine=None, policy=None, admin=None, audit=())
+
+
+@pytest.mark.parametrize(
+    ("environment", "euid", "listener"),
+    [
+        ({}, 0, "unix:///run/sockproxy/docker.sock"),
+        ({"XDG_RUNTIME_DIR": "/run/user/0"}, 0, "unix:///run/sockproxy/docker.sock"),
+        ({"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000, "unix:///run/user/1000/sockproxy/docker.sock"),
+        ({"XDG_RUNTIME_DIR": "here"}, 1000, "unix:///run/sockproxy/docker.sock"),
+        ({}, 1000, "unix:///run/sockproxy/docker.sock"),
+    ],
+)
+def test_default_socket(environment: dict[str, str], euid: int, listener: str) -> None:
+    config = running.from_options(NOTHING, environment, euid)
+    assert [str(each.address) for each in config.listeners] == [listener]
+    assert (str(config.engine), str(config.admin), config.audit) == (
+        "unix:///var/run/docker.sock",
+        "tcp://127.0.0.1:9323",
+        (),
+    )
+    assert [each.policy.name for each in config.listeners] == ["kubernetes-1.4"]
+
+
+def test_options_go_where_they_belong() -> None:
+    listen = ("tcp://127.0.0.1:2375", "unix:///tmp/x.sock")
+    single = running.Single(listen, engine="tcp://e:1", policy="readonly", admin="none", audit=("-", "/tmp/a"))
+    config = running.from_options(single, {"DOCKER_HOST": "tcp://other:2"}, 0)
+    assert tuple(str(each.address) for each in config.listeners) == listen
+    assert {each.policy.name for each in config.listeners} == {"readonly"}
+    assert (str(config.engine), config.admin) == ("tcp://e:1", None)
+    assert [each.file for each in config.audit] == ["-", "/tmp/a"]
+
+
+def test_engine_is_where_docker_host_says() -> None:
+    config = running.from_options(NOTHING, {"DOCKER_HOST": "tcp://other:2"}, 0)
+    assert str(config.engine) == "tcp://other:2"
+
+
+def test_serve_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    options = ["--listen", f"unix://{tmp_path}/s.sock", "--engine", f"unix://{tmp_path}/e.sock", "--admin", "none"]
+    command = [sys.executable, "-m", "sockproxy", "serve", *options, "--log-format", "json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        events = (json.loads(line)["event"] for line in process.stderr)
+        assert "listening" in events  # reads until it comes
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def test_explain_waits_for_nothing_that_it_does_not_use() -> None:
+    code = (
+        "import sys\nfrom sockproxy.operating.cli.root import root\n"
+        "try: root.main(['explain', 'GET', '/info'])\n"
+        "finally: print(*{'aiohttp', 'uvloop', 'rich', 'prometheus_client', 'asyncio'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.splitlines()[-1] == ""

@@ -1,0 +1,322 @@
+"""Metrics: every promised one with its labels, counted rightly, in a form that Prometheus and promtool take."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sockproxy.errors import BadRequestReason, EngineErrorReason
+from sockproxy.exchange import Exchange, Stage
+from sockproxy.forwarding.limits import Limits
+from sockproxy.judging.catalogue import Traffic
+from sockproxy.recording.metrics import FAMILIES, IN_FLIGHT_KIND, Kind, Metrics
+from tests.exchanges import (
+    ATTACH,
+    CATALOGUE,
+    DENIED,
+    EVENTS,
+    LIST,
+    PROFILE,
+    SHADOWED,
+    START,
+    answered,
+    decided,
+    refused,
+    rejected,
+)
+
+PROMISED = (Path(__file__).parent / "cases" / "metrics.txt").read_text().split()
+LIMITS = tuple(field.name for field in fields(Limits))
+
+
+class Scraped:
+    """Metrics, and what somebody sees who scrapes them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(
+            self.registry,
+            "0.1.0",
+            limits=LIMITS,
+            sinks=["-", "/var/log/audit.jsonl"],
+            engine_connections=lambda: {"idle": 2, "busy": 1},
+        )
+
+    def observe(self, *exchanges: Exchange) -> "Scraped":
+        for exchange in exchanges:
+            if exchange.decision is not None:
+                self.metrics.decided(exchange)
+            self.metrics.completed(exchange)
+        return self
+
+    def families(self) -> dict[str, Metric]:
+        return {
+            metric.name: metric for metric in text_string_to_metric_families(generate_latest(self.registry).decode())
+        }
+
+    def value(self, sample: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(sample, labels)
+
+
+def everything() -> Scraped:
+    """Every metric has a sample."""
+    return Scraped().observe(
+        answered(decided(LIST), bytes_out=10),
+        answered(decided(EVENTS), bytes_out=10),
+        refused(decided(START, DENIED), Stage.DENIED, 403),
+        rejected(),
+    )
+
+
+# The promise
+
+
+def spelled(name: str, labels: set[str]) -> str:
+    return name + ("{" + ",".join(sorted(labels)) + "}" if labels else "")
+
+
+def test_every_promised_metric_is_declared_with_its_labels() -> None:
+    declared = {spelled(family.name, set(family.labels)) for family in FAMILIES}
+    promised = {spelled(text.partition("{")[0], labels_in(text)) for text in PROMISED}
+    assert declared == promised
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES) == len(PROMISED)
+
+
+def labels_in(text: str) -> set[str]:
+    return set(text.partition("{")[2].rstrip("}").split(",")) - {""}
+
+
+WITHOUT_SAMPLES = {"sockproxy_tls_certificate_not_after_seconds"}
+
+
+def test_every_metric_is_told_with_its_labels() -> None:
+    families = everything().families()
+    for family in FAMILIES:
+        told = families[family.name.removesuffix("_total")]
+        labels = {frozenset(set(sample.labels) - {"le"}) for sample in told.samples}
+        assert labels == (set() if family.name in WITHOUT_SAMPLES else {frozenset(family.labels)})
+        assert (told.type, told.documentation) == (family.kind, family.help)
+
+
+def test_the_process_is_told_of() -> None:
+    families = everything().families()
+    assert {"process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds"} <= set(families)
+    assert {name.partition("_")[0] for name in families} == {"sockproxy", "process"}
+
+
+RULES = [  # what `promtool check metrics` asks of a metric
+    ("has-help", lambda family: family.help.endswith(".") and len(family.help) > 20),
+    ("counter-ends-in-total", lambda family: family.name.endswith("_total") == (family.kind is Kind.COUNTER)),
+    (
+        "base-units-only",
+        lambda family: not any(unit in family.name for unit in ("milli", "micro", "_ms", "minutes", "kib")),
+    ),
+    ("histogram-in-seconds", lambda family: family.kind is not Kind.HISTOGRAM or family.name.endswith("_seconds")),
+    ("no-type-in-name", lambda family: not any(kind in family.name for kind in ("counter", "gauge", "histogram"))),
+    ("no-reserved-suffix", lambda family: not family.name.endswith(("_count", "_sum", "_bucket"))),
+    ("no-reserved-label", lambda family: not {"le", "quantile", "job", "instance"} & set(family.labels)),
+    ("lower-case", lambda family: family.name == family.name.lower()),
+    ("buckets-rise", lambda family: list(family.buckets) == sorted(set(family.buckets))),
+    ("buckets-for-histograms", lambda family: bool(family.buckets) == (family.kind is Kind.HISTOGRAM)),
+]
+
+
+@pytest.mark.parametrize(("id", "rule"), RULES, ids=[row[0] for row in RULES])
+def test_rules_of_naming(id: str, rule: object) -> None:
+    assert [family.name for family in FAMILIES if not rule(family)] == []
+
+
+def test_what_can_be_foreseen_begins_with_zero() -> None:
+    scraped = Scraped()
+    for reason in BadRequestReason:
+        assert scraped.value("sockproxy_bad_requests_total", reason=reason) == 0
+    for reason in EngineErrorReason:
+        assert scraped.value("sockproxy_engine_errors_total", reason=reason) == 0
+    for limit in LIMITS:
+        assert scraped.value("sockproxy_limits_hit_total", limit=limit) == 0
+    for sink in ("-", "/var/log/audit.jsonl"):
+        for result in ("written", "failed", "lost"):
+            assert scraped.value("sockproxy_audit_events_total", sink=sink, result=result) == 0
+    for kind in ("unary", "stream", "tunnel"):
+        assert scraped.value("sockproxy_exchanges_in_flight", kind=kind) == 0
+    assert scraped.value("sockproxy_audit_rejected_requests_total") == 0
+    assert scraped.value("sockproxy_overhead_seconds_count") == 0
+
+
+# Exchanges
+
+LISTENER = "unix:///run/docker.sock"
+REQUESTS = [  # exchange, then the labels policy, operation, method, code
+    ("read", answered(decided(LIST)), ("ci", "ContainerList", "GET", "200")),
+    ("write", answered(decided(START), 304), ("ci", "ContainerStart", "POST", "304")),
+    ("denied", refused(decided(START, DENIED), Stage.DENIED, 403), ("ci", "ContainerStart", "POST", "403")),
+    ("unknown", refused(decided(PROFILE, DENIED), Stage.DENIED, 403), ("ci", "unknown", "GET", "403")),
+    ("strange-method", refused(decided(("BREW", "/"), DENIED), Stage.DENIED, 403), ("ci", "unknown", "other", "403")),
+    ("unreadable", rejected(), ("none", "unknown", "other", "400")),
+    ("unanswered", refused(decided(LIST), status=0), ("ci", "ContainerList", "GET", "none")),
+    ("strange-status", answered(decided(LIST), 999), ("ci", "ContainerList", "GET", "none")),
+    ("low-status", answered(decided(LIST), 99), ("ci", "ContainerList", "GET", "none")),
+]
+
+
+@pytest.mark.parametrize(("id", "exchange", "labels"), REQUESTS, ids=[row[0] for row in REQUESTS])
+def test_requests(id: str, exchange: Exchange, labels: tuple[str, str, str, str]) -> None:
+    scraped = Scraped().observe(exchange)
+    named = dict(zip(("policy", "operation", "method", "code"), labels, strict=True))
+    assert scraped.value("sockproxy_requests_total", listener=LISTENER, **named) == 1
+
+
+def test_statuses_without_a_code_are_one_series() -> None:
+    scraped = Scraped().observe(*(answered(decided(LIST), status) for status in (0, 7, 700)))
+    labels = {"policy": "ci", "operation": "ContainerList", "method": "GET", "code": "none"}
+    assert scraped.value("sockproxy_requests_total", listener=LISTENER, **labels) == 3
+
+
+DECISIONS = [
+    (answered(decided(LIST)), "allow", "allowed-by-rule"),
+    (refused(decided(LIST, DENIED), Stage.DENIED, 403), "deny", "no-rule"),
+    (answered(decided(LIST, SHADOWED)), "allow", "no-rule"),
+]
+
+
+@pytest.mark.parametrize(("exchange", "effect", "reason"), DECISIONS)
+def test_decisions(exchange: Exchange, effect: str, reason: str) -> None:
+    scraped = Scraped().observe(exchange)
+    labels = {"policy": "ci", "operation": "ContainerList", "effect": effect, "reason": reason}
+    assert scraped.value("sockproxy_decisions_total", **labels) == 1
+
+
+def test_a_decision_that_audit_refused_first_is_counted_once() -> None:
+    scraped = Scraped()
+    scraped.metrics.completed(refused(decided(START)))
+    labels = {"policy": "ci", "operation": "ContainerStart", "effect": "allow", "reason": "allowed-by-rule"}
+    assert scraped.value("sockproxy_decisions_total", **labels) == 1
+    assert scraped.value("sockproxy_exchanges_in_flight", kind="unary") == 0
+
+
+def test_in_flight() -> None:
+    scraped = Scraped()
+    exchanges = {"unary": decided(LIST, id="1"), "stream": decided(EVENTS, id="2"), "tunnel": decided(ATTACH, id="3")}
+    for kind, exchange in exchanges.items():
+        scraped.metrics.decided(exchange)
+        assert scraped.value("sockproxy_exchanges_in_flight", kind=kind) == 1
+    for kind, exchange in exchanges.items():
+        scraped.metrics.completed(answered(exchange))
+        assert scraped.value("sockproxy_exchanges_in_flight", kind=kind) == 0
+
+
+def test_all_traffic_has_a_kind() -> None:
+    assert set(IN_FLIGHT_KIND) == set(Traffic)
+
+
+def test_bytes() -> None:
+    upload = answered(decided(START), bytes_out=3)
+    upload.bytes_in = 1 << 40
+    scraped = Scraped().observe(upload, answered(decided(START), bytes_out=4))
+    assert scraped.value("sockproxy_bytes_total", operation="ContainerStart", direction="in") == 1 << 40
+    assert scraped.value("sockproxy_bytes_total", operation="ContainerStart", direction="out") == 7
+
+
+def test_bad_requests_and_engine_errors() -> None:
+    unreachable = refused(decided(LIST), status=502)
+    unreachable.engine_error_reason = EngineErrorReason.UNREACHABLE
+    scraped = Scraped().observe(rejected(BadRequestReason.HOST), unreachable)
+    assert scraped.value("sockproxy_bad_requests_total", reason="host") == 1
+    assert scraped.value("sockproxy_engine_errors_total", reason="unreachable") == 1
+
+
+def attached() -> Exchange:
+    exchange = answered(decided(ATTACH), 101)
+    exchange.is_tunnel = True
+    return exchange
+
+
+TIMES = [  # exchange, operation, then milliseconds: request, engine, overhead, stream
+    ("unary", answered(decided(LIST)), "ContainerList", (2.5, 1.0, 1.5, None)),
+    ("download", answered(decided(("GET", "/containers/web/export"))), "ContainerExport", (2.5, 1.0, 1.0, None)),
+    ("stream", answered(decided(EVENTS)), "SystemEvents", (2.0, 1.0, 1.0, 0.5)),
+    ("tunnel", attached(), "ContainerAttach", (2.0, 1.0, 1.0, 0.5)),
+    ("hijack-that-failed", answered(decided(ATTACH), 404), "ContainerAttach", (2.5, 1.0, 1.0, None)),
+    ("unknown", answered(decided(PROFILE)), "unknown", (2.5, 1.0, 1.0, None)),
+    ("denied", refused(decided(LIST, DENIED), Stage.DENIED, 403), "ContainerList", (1.0, None, 0.0, None)),
+]
+
+
+@pytest.mark.parametrize(("id", "exchange", "operation", "milliseconds"), TIMES, ids=[row[0] for row in TIMES])
+def test_times(id: str, exchange: Exchange, operation: str, milliseconds: tuple[float | None, ...]) -> None:
+    scraped = Scraped().observe(exchange)
+    seconds = (
+        scraped.value("sockproxy_request_duration_seconds_sum", operation=operation),
+        scraped.value("sockproxy_engine_duration_seconds_sum", operation=operation),
+        scraped.value("sockproxy_overhead_seconds_sum"),
+        scraped.value("sockproxy_stream_duration_seconds_sum", operation=operation),
+    )
+    assert tuple(value and round(value * 1000, 6) for value in seconds) == milliseconds
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 400) | st.sampled_from([0.001, 0.5, 300.0]), min_size=1, max_size=10))
+def test_a_histogram_counts_what_is_not_above_its_bounds(durations: list[float]) -> None:
+    scraped = Scraped()
+    for seconds in durations:
+        exchange = refused(decided(LIST), Stage.DENIED, 403)
+        exchange.received_at, exchange.completed_at = 0.0, seconds
+        scraped.observe(exchange)
+    name = "sockproxy_request_duration_seconds"
+    bounds = next(family.buckets for family in FAMILIES if family.name == name)
+    for bound in bounds:
+        told = scraped.value(f"{name}_bucket", operation="ContainerList", le=str(bound))
+        assert told == sum(seconds <= bound for seconds in durations)
+    assert scraped.value(f"{name}_bucket", operation="ContainerList", le="+Inf") == len(durations)
+    assert scraped.value(f"{name}_count", operation="ContainerList") == len(durations)
+    assert scraped.value(f"{name}_sum", operation="ContainerList") == pytest.approx(sum(durations))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(), st.text(), st.text(), st.integers())
+def test_nothing_from_the_wire_becomes_a_label(method: str, path: str, agent: str, status: int) -> None:
+    exchange = decided((method, path), DENIED)
+    exchange.user_agent = agent
+    scraped = Scraped().observe(refused(exchange, Stage.DENIED, status))
+    (sample,) = scraped.families()["sockproxy_requests"].samples
+    assert sample.labels["operation"] in {"unknown", *CATALOGUE.operations}
+    assert sample.labels["method"] in {"GET", "HEAD", "POST", "PUT", "DELETE", "other"}
+    assert sample.labels["code"] == "none" or 100 <= int(sample.labels["code"]) <= 599
+
+
+# What others tell
+
+
+def test_states_and_counts_that_others_tell() -> None:
+    scraped = Scraped()
+    metrics = scraped.metrics
+    metrics.engine_up(True)
+    metrics.limit_hit("connections_max")
+    metrics.audit_events("-", "written", 12)
+    metrics.audit_events("-", "written", 30)
+    metrics.audit_rejected()
+    assert scraped.value("sockproxy_engine_up") == 1
+    assert scraped.value("sockproxy_limits_hit_total", limit="connections_max") == 1
+    assert scraped.value("sockproxy_audit_events_total", sink="-", result="written") == 42
+    assert scraped.value("sockproxy_audit_rejected_requests_total") == 1
+    assert scraped.value("sockproxy_engine_connections", state="idle") == 2
+    assert scraped.value("sockproxy_engine_connections", state="busy") == 1
+    metrics.engine_up(False)
+    assert scraped.value("sockproxy_engine_up") == 0
+
+
+def test_a_reload_that_fails_keeps_the_time_of_the_last_that_did_not() -> None:
+    scraped = Scraped()
+    scraped.metrics.config_reload(success=True, time=1735689600.0)
+    scraped.metrics.config_reload(success=False, time=1735689700.0)
+    assert scraped.value("sockproxy_config_last_reload_successful") == 0
+    assert scraped.value("sockproxy_config_last_reload_success_timestamp_seconds") == 1735689600.0
+
+
+def test_the_build_is_told_of() -> None:
+    (sample,) = Scraped().families()["sockproxy_build_info"].samples
+    assert (sample.labels["version"], sample.value) == ("0.1.0", 1)
