@@ -5,7 +5,6 @@ Latin-1 text.
 """
 
 import functools
-import itertools
 import json
 import pathlib
 import subprocess
@@ -18,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason
-from sockproxy.wire import chunked, fields, http1
-from sockproxy.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, ChunkedBody, Framing, FramingKind, RequestHead
+from sockproxy.wire import fields, http1
+from sockproxy.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, FramingKind, RequestHead
 
 TESTS = pathlib.Path(__file__).parent
 FIELDS_MAX = 100
@@ -191,192 +190,26 @@ def test_writes_no_chunks_for_1_0():
         http1.serialise_response_head(0, 200, b"OK", [], CHUNKED)
 
 
-ANSWERS = [  # status, old API, keep-alive, minor, HEAD, what comes out behind the status line
-    (403, False, True, 1, False, b"json length body"),
-    (403, True, True, 1, False, b"text nosniff length body"),
-    (400, False, False, 1, False, b"json close length body"),
-    (503, False, True, 0, False, b"json keep-alive length body"),
-    (503, True, False, 0, True, b"text nosniff close length"),
-    (599, False, True, 1, True, b"json length"),
-]
-PARTS = {
-    b"json": b"Content-Type: application/json\r\nSockproxy-Request-Id: 7f\r\n",
-    b"text": b"Content-Type: text/plain; charset=utf-8\r\n",
-    b"nosniff": b"X-Content-Type-Options: nosniff\r\nSockproxy-Request-Id: 7f\r\n",
-    b"close": b"Connection: close\r\n",
-    b"keep-alive": b"Connection: keep-alive\r\n",
-    b"length": b"Content-Length: %d\r\n\r\n",
-    b"body": b"%b",
-}
-
-
-@pytest.mark.parametrize(("status", "old", "keep_alive", "minor", "head_only", "parts"), ANSWERS)
-def test_answers_in_the_shape_of_the_engine(status, old, keep_alive, minor, head_only, parts):
-    text = 'no "way"\r\nA: ü\ud800'
-    raw = http1.answer(
-        status,
-        text,
-        api_version_is_old=old,
-        request_id="7f",
-        keep_alive=keep_alive,
-        minor=minor,
-        head_only=head_only,
-    )
-    body = 'no "way"\r\nA: ü?\n'.encode() if old else b'{"message":"no \\"way\\"\\r\\nA: \xc3\xbc?"}\n'
-    expected = b"".join(PARTS[part] for part in parts.split())
-    line, _, rest = raw.partition(b"\r\n")
-    assert rest == (expected % (len(body) if head_only else (len(body), body)))
-    assert line.startswith(b"HTTP/1.%d %d " % (minor, status))
-    head = raw[: raw.index(b"\r\n\r\n") + 4]
-    assert http1.parse_response_head(head, FIELDS_MAX, "GET").framing == Framing(FramingKind.LENGTH, len(body))
-    assert old or head_only or json.loads(body)["message"] == text.replace("\ud800", "?")
-
-
-# --- from hop to hop --------------------------------------------------------------------------------------------------
-
-H, C = (b"Host", b"d"), (b"Content-Type", b"application/json")
-
-END_TO_END = [  # id, what came, whether Upgrade stays, what goes on
-    ("all", [H, C, (b"A", b"b")], False, [H, C, (b"A", b"b")]),
-    ("nothing", [], False, []),
-    ("order-and-repetition", [(b"A", b"1"), H, (b"a", b"2")], False, [(b"A", b"1"), H, (b"a", b"2")]),
-    ("framing", [(b"content-length", b"5"), H, (b"Transfer-Encoding", b"chunked")], True, [H]),
-    ("known", [(n, b"x") for n in (b"Keep-Alive", b"TE", b"Proxy-Connection", b"Proxy-Authorization")], True, []),
-    ("named", [(b"Connection", b"close, X-A ,,x-b"), (b"x-a", b"1"), (b"X-B", b"2"), (b"X-C", b"3")], False, [(b"X-C", b"3")]),
-    ("named-in-two-lines", [(b"Connection", b"x"), (b"X", b"1"), (b"connection", b"y"), (b"Y", b"2"), H], False, [H]),
-    ("named-and-repeated", [(b"Connection", b"x"), (b"X", b"1"), H, (b"x", b"2")], False, [H]),
-    ("upgrade-dropped", [(b"Connection", b"Upgrade"), (b"Upgrade", b"tcp"), H], False, [H]),
-    ("upgrade", [(b"connection", b"upgrade"), (b"upgrade", b"tcp"), H], True, [H, (b"Connection", b"Upgrade"), (b"upgrade", b"tcp")]),
-    ("upgrade-not-in-connection", [(b"Upgrade", b""), H], True, [H, (b"Upgrade", b"")]),
-    ("upgrade-in-connection-only", [(b"Connection", b"upgrade"), H], True, [H]),
-    ("upgrade-among-others", [(b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"A")], True,
-     [(b"Connection", b"Upgrade"), (b"Upgrade", b"h2c")]),
-    ("two-upgrades", [(b"Upgrade", b"a"), H, (b"Upgrade", b"b")], True, [H, (b"Upgrade", b"a"), (b"Upgrade", b"b")]),
-    ("trailer", [(b"Trailer", b"X-Sum"), (b"Expect", b"100-continue")], False, [(b"Trailer", b"X-Sum"), (b"Expect", b"100-continue")]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("sent", "keep_upgrade", "expected"), [pytest.param(*row[1:], id=row[0]) for row in END_TO_END]
-)
-def test_passes_end_to_end_fields_only(sent, keep_upgrade, expected):
-    assert http1.end_to_end(tuple(sent), keep_upgrade=keep_upgrade) == expected
-
-
-@pytest.mark.parametrize("name", sorted(fields.NEVER_CONNECTION_OPTIONS))
-def test_drops_no_field_that_frames_routes_or_is_judged(name):
-    sent = [(b"Host", b"d"), (b"Connection", b"close, " + name.title()), (name, b"x")]
-    with pytest.raises(BadRequest):
-        http1.end_to_end(sent, keep_upgrade=False)
-
-
-def test_finds_the_first_field_of_a_name():
-    sent = [(b"User-Agent", b"a"), (b"USER-AGENT", b"b")]
-    assert http1.field(sent, b"user-agent") == b"a"
-    assert http1.field(sent, b"host") is None
-
-
-# --- chunks -----------------------------------------------------------------------------------------------------------
-
-
-def read_chunks(pieces) -> tuple:
-    """Refusal or None, whether done, payload, trailers, and how many bytes belonged to the body."""
-    body, payload, consumed = ChunkedBody(), b"", 0
-    for piece in pieces:
-        try:
-            payload += b"".join(body.feed(piece))
-        except BadRequest as error:
-            return error.reason, error.status
-        consumed += body.consumed
-    return None, body.done, payload, body.trailers, consumed
-
-
-def ways(raw: bytes):
-    """The bytes whole, byte by byte, in two parts at every place, and with an empty part at every place."""
-    yield [raw]
-    yield [raw[i : i + 1] for i in range(len(raw))]
-    for i in range(len(raw)):
-        yield [raw[:i], raw[i:]]
-        yield [memoryview(raw[:i]), b"", bytearray(raw[i:])]
-
-
-@pytest.mark.parametrize(("raw", "reason"), cases("chunks_refused"))
-def test_refuses_chunks(raw, reason):
-    for pieces in ways(raw):
-        assert read_chunks(pieces) == (reason, 400)
-        assert read_chunks([*pieces, b"5\r\nhello"]) == (reason, 400)
-
-
-@pytest.mark.parametrize(("raw", "payload", "trailers"), cases("chunks_accepted"))
-def test_accepts_chunks(raw, payload, trailers):
-    expected = None, True, payload.encode("latin-1"), as_fields(trailers), len(raw)
-    for pieces in ways(raw):
-        assert read_chunks(pieces) == expected
-        assert read_chunks([*pieces[:-1], bytes(pieces[-1]) + raw, raw]) == expected
-
-
-@pytest.mark.parametrize(("raw", "payload", "trailers"), cases("chunks_accepted"))
-def test_awaits_the_rest_of_chunks(raw, payload, trailers):
-    for end in range(len(raw)):
-        error, done, got, trailers_yet, consumed = read_chunks([raw[:end]])
-        assert (error, done, trailers_yet, consumed) == (None, False, (), end)
-        assert payload.encode("latin-1").startswith(got)
-
-
-def test_pieces_are_slices_of_what_was_fed():
-    data = bytearray(b"5\r\nhello\r\n6\r\nworld!\r\n0\r\n\r\nGET")
-    body = ChunkedBody()
-    pieces = body.feed(data)
-    assert [piece.obj for piece in pieces] == [data, data]
-    assert data[body.consumed :] == b"GET"
-    assert body.feed(b"5\r\nhello") == []
-    assert body.consumed == 0
-
-
-def test_takes_the_largest_chunk_size():
-    body = ChunkedBody()
-    assert body.feed(b"F" * 16 + b"\r\nab") == [b"ab"]
-    assert body.feed(b"\r\n0\r\n\r\n") == [b"\r\n0\r\n\r\n"]
-    assert not body.done
-
-
-@pytest.mark.parametrize("step", [1, 7, 1 << 20])
-def test_limits_the_trailer_section(step):
-    def read(section_bytes: int) -> tuple:
-        raw = b"0\r\nA: " + b"b" * (section_bytes - 9) + b"\r\n\r\n"
-        return read_chunks([raw[i : i + step] for i in range(0, len(raw), step)])
-
-    assert read(chunked.TRAILER_SECTION_BYTES_MAX)[1] is True
-    assert read(chunked.TRAILER_SECTION_BYTES_MAX + 1) == (BadRequestReason.TRAILER, 400)
-
-
-def test_limits_the_number_of_trailers():
-    lines = b"A: b\r\n" * chunked.TRAILER_FIELDS_MAX
-    assert len(read_chunks([b"0\r\n" + lines + b"\r\n"])[3]) == chunked.TRAILER_FIELDS_MAX
-    assert read_chunks([b"0\r\n" + lines + b"A: b\r\n\r\n"]) == (BadRequestReason.TRAILER, 400)
-
-
-def test_writes_chunks():
-    assert http1.encode_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
-    assert http1.encode_chunk(memoryview(b"hello")[1:3]) == b"2\r\nel\r\n"
-    assert http1.encode_chunk(b"") == b""  # an empty chunk would end the body
-    assert http1.serialise_trailers([]) == http1.LAST_CHUNK
-    assert http1.serialise_trailers([(b"A", b"b")]) == b"0\r\nA: b\r\n\r\n"
-
-
-@given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=20), st.data())
-def test_reads_the_chunks_that_it_writes_however_they_are_cut(payload, behind, data):
-    body = b"".join(map(http1.encode_chunk, payload)) + http1.serialise_trailers([(b"X-Sum", b"1")])
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(body + behind)), max_size=10)))
-    pieces = [(body + behind)[a:b] for a, b in itertools.pairwise([0, *cuts, len(body + behind)])]
-    assert read_chunks(pieces) == (None, True, b"".join(payload), ((b"X-Sum", b"1"),), len(body))
-
-
 # --- oracles ----------------------------------------------------------------------------------------------------------
 
-NAMES = [b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Content-Type", b"Expect", b"Upgrade", b"Trailer", b"X-A"]  # fmt: skip
-VALUES = [b"", b"d", b"5", b"12", b"05", b"+5", b"5, 5", b"chunked", b"gzip, chunked", b"Chunked", b"close", b"keep-alive", b"upgrade", b"close, x-a",
-          b"h2c", b"100-continue", b"a/b", b"\xe4", b"a\tb", b"\x00", b"a\rb"]  # fmt: skip
+NAMES = [
+    *(b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection"),
+    *(b"Content-Type", b"Expect", b"Upgrade", b"Trailer", b"X-A"),
+]
+VALUES = [
+    *(b"", b"d", b"5", b"12", b"05", b"+5", b"5, 5", b"a/b", b"\xe4", b"a\tb", b"\x00", b"a\rb"),
+    *(
+        b"chunked",
+        b"gzip, chunked",
+        b"Chunked",
+        b"close",
+        b"keep-alive",
+        b"upgrade",
+        b"close, x-a",
+        b"h2c",
+        b"100-continue",
+    ),
+]
 LIKELY = [
     (b"Host", b"d"),
     (b"Content-Length", b"5"),
@@ -386,18 +219,23 @@ LIKELY = [
 
 
 @functools.cache
-def heads() -> st.SearchStrategy[bytes]:
-    """Heads of which a good part is valid, and the rest is wrong in a place or two."""
-    method = st.sampled_from([b"GET", b"POST", b"HEAD", b"DELETE", b"OPTIONS", b"PUT", b"X-A", b"CONNECT"])
-    target = st.sampled_from([b"/", b"/a?b=c", b"/%2f", b"*", b"http://d/"]) | st.from_regex(rb"\A/[!-~]*\Z")
+def field_lines() -> st.SearchStrategy[bytes]:
     pair = st.sampled_from(LIKELY) | st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES) | st.binary(max_size=5))
     colon = st.sampled_from([b": "] * 9 + [b":", b":\t ", b" : "])
     end = st.sampled_from([b"\r\n"] * 12 + [b" \r\n", b"\t\r\n", b"\n", b"\r\n "])
     line = st.tuples(pair, colon, end).map(lambda drawn: drawn[0][0] + drawn[1] + drawn[0][1] + drawn[2])
+    return st.lists(line, max_size=4).map(b"".join)
+
+
+@functools.cache
+def heads() -> st.SearchStrategy[bytes]:
+    """Heads of which a third is valid, and the rest is wrong in a place or two."""
+    method = st.sampled_from([b"GET", b"POST", b"HEAD", b"DELETE", b"OPTIONS", b"PUT", b"X-A"])
+    target = st.sampled_from([b"/", b"/a?b=c", b"/%2f", b"*"]) | st.from_regex(rb"\A/[!-\"$-~]*\Z")
     hosts = st.sampled_from([b"Host: d\r\n"] * 5 + [b"host:\r\n", b""])
-    version = st.sampled_from([b"HTTP/1.1"] * 5 + [b"HTTP/1.0", b"HTTP/1.2"])
-    whole = st.tuples(method, target, version, hosts, st.lists(line, max_size=4))
-    return whole.map(lambda drawn: b"%b %b %b\r\n%b%b\r\n" % (*drawn[:4], b"".join(drawn[4])))
+    version = st.sampled_from([b"HTTP/1.1"] * 3 + [b"HTTP/1.0"])
+    whole = st.tuples(method, target, version, hosts, field_lines())
+    return whole.map(lambda drawn: b"%b %b %b\r\n%b%b\r\n" % drawn)
 
 
 def body_of(head: RequestHead) -> tuple[bytes, bytes]:
@@ -436,6 +274,8 @@ class Seen:
 
     def __init__(self) -> None:
         self.target, self.payload, self.fields, self.done = b"", b"", [], False
+        self.parser = httptools.HttpRequestParser(self)
+        self.keep_alive = False
 
     def on_url(self, url: bytes) -> None:
         self.target += url
@@ -446,6 +286,9 @@ class Seen:
     def on_body(self, data: bytes) -> None:
         self.payload += data
 
+    def on_headers_complete(self) -> None:
+        self.keep_alive = self.parser.should_keep_alive()
+
     def on_message_complete(self) -> None:
         self.done = True
 
@@ -455,7 +298,7 @@ LLHTTP_METHODS = {"GET", "POST", "HEAD", "DELETE", "OPTIONS", "PUT"}  # Theirs a
 
 def check_llhttp_agrees(raw: bytes, head: RequestHead) -> None:
     seen = Seen()
-    peer = httptools.HttpRequestParser(seen)
+    peer = seen.parser
     body, payload = body_of(head)
     try:
         peer.feed_data(raw + body)
@@ -469,7 +312,7 @@ def check_llhttp_agrees(raw: bytes, head: RequestHead) -> None:
     assert ours == [pair for pair in theirs if pair != (b"X-Sum", b"1")]
     assert seen.payload in (payload, b"")
     assert seen.done or head.framing.length >= 1000
-    assert peer.should_keep_alive() or not head.keep_alive
+    assert seen.keep_alive or not head.keep_alive
 
 
 @pytest.mark.parametrize(("raw", "expected"), cases("requests_accepted"))
@@ -484,8 +327,41 @@ def test_two_oracles_read_what_is_accepted_alike(raw):
         return
     head = parse_request(raw)
     check_h11_agrees(raw, head)
-    if head.method in LLHTTP_METHODS:
+    # Theirs alone: llhttp refuses a tab behind "chunked", which is one of the blanks around a value.
+    if head.method in LLHTTP_METHODS and b"chunked\t" not in raw.lower():
         check_llhttp_agrees(raw, head)
+
+
+def check_h11_agrees_on_response(raw: bytes, method: str, head: http1.ResponseHead) -> None:
+    peer = h11.Connection(h11.CLIENT)
+    peer.send(
+        h11.Request(
+            method=method, target="/", headers=[(b"Host", b"d"), (b"Connection", b"upgrade"), (b"Upgrade", b"tcp")]
+        )
+    )
+    peer.send(h11.EndOfMessage())
+    peer.receive_data(raw)
+    response = peer.next_event()
+    assert isinstance(response, h11.InformationalResponse if head.status < 200 else h11.Response)
+    assert (response.status_code, response.reason) == (head.status, head.reason)
+    theirs = [(name, value) for name, value in response.headers.raw_items() if name.lower() != b"transfer-encoding"]
+    assert theirs == [(name, value) for name, value in head.fields if name.lower() != b"transfer-encoding"]
+    if head.framing.kind is FramingKind.NONE and head.status >= 200:
+        assert isinstance(peer.next_event(), h11.EndOfMessage)
+    if head.framing.length > 0 and head.framing.kind is FramingKind.LENGTH:
+        assert peer.next_event() is h11.NEED_DATA
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([b"200 OK", b"204 ", b"304 a b", b"101 UPGRADED", b"100 Continue", b"500 \xff"]), field_lines())
+def test_h11_reads_an_accepted_response_alike(status, lines):
+    raw = b"HTTP/1.1 %b\r\n%b\r\n" % (status, lines)
+    for method in ("GET", "HEAD"):
+        try:
+            head = http1.parse_response_head(raw, FIELDS_MAX, method)
+        except EngineError:
+            return
+        check_h11_agrees_on_response(raw, method, head)
 
 
 @settings(max_examples=300, deadline=None)
@@ -506,6 +382,9 @@ def test_request_survives_writing(raw):
 def test_fast_and_plain_form_read_alike(raw):
     """The regexes against the plain readers, which go line by line."""
     line, _, section = raw.partition(b"\r\n")
+    if not raw.endswith(b"\r\n\r\n"):
+        assert refusal(raw)
+        return
     try:
         plain = *http1.read_request_line(line), fields.read_fields(section[:-2])
     except BadRequest:
@@ -515,24 +394,6 @@ def test_fast_and_plain_form_read_alike(raw):
     found = http1._REQUEST_LINE.match(raw)
     assert target == b"*" or (found and found.groups() == (method, target, version))
     assert fields.parse_fields(raw, len(line), FIELDS_MAX) == pairs
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from([b"5\r\nhello\r\n", b"0\r\n", b"\r\n", b"A: b\r\n", b"a\r\n0123456789\r\n", b"5", b"\n", b"0"]), max_size=6))  # fmt: skip
-def test_h11_reads_accepted_chunks_alike(parts):
-    raw = b"".join(parts)
-    outcome = read_chunks([raw])
-    if outcome[0] is not None or not outcome[1]:
-        return
-    peer = h11.Connection(h11.SERVER)
-    peer.receive_data(b"POST / HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n" + raw)
-    events = [peer.next_event()]
-    while not isinstance(events[-1], h11.EndOfMessage):
-        events.append(peer.next_event())
-    _, _, payload, trailers, consumed = outcome
-    assert b"".join(event.data for event in events[1:-1]) == payload
-    assert tuple(events[-1].headers.raw_items()) == trailers
-    assert peer.trailing_data[0] == raw[consumed:]
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -580,14 +441,6 @@ def test_time_grows_no_faster_than_the_head(raw):
             assert error.reason
         with pytest.raises(EngineError):
             http1.parse_response_head(raw, fields_max, "GET")
-
-
-@pytest.mark.timeout(20)
-def test_time_grows_no_faster_than_the_chunks():
-    raw = b"1\r\nx\r\n" * (M // 6) + http1.LAST_CHUNK
-    for step in (1, 5, M):
-        outcome = read_chunks([memoryview(raw)[i : i + step] for i in range(0, len(raw), step)][:200_000])
-        assert outcome[0] is None
 
 
 @pytest.mark.timeout(60)

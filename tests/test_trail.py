@@ -59,8 +59,8 @@ TAMPERED: list[tuple[str, Callable[[Lines], Lines], int, BreakKind]] = [
     ("value-changed", lambda x: [*x[:3], x[3].replace(b"204", b"409"), *x[4:]], 4, BreakKind.CHANGED),
     ("value-retyped", lambda x: [*x[:3], x[3].replace(b"204", b'"204"'), *x[4:]], 4, BreakKind.CHANGED),
     ("hash-changed", lambda x: [*x[:3], x[3].replace(b'"hash":"2', b'"hash":"0'), *x[4:]], 4, BreakKind.CHANGED),
-    ("key-added", lambda x: [x[0].replace(b'{"v"', b'{"note":"","v"'), *x[1:]], 1, BreakKind.CHANGED),
-    ("key-doubled", lambda x: [x[0].replace(b'{"v"', b'{"effect":"deny","v"'), *x[1:]], 1, BreakKind.CHANGED),
+    ("key-added", lambda x: [x[0].replace(b'{"api', b'{"a":"","api'), *x[1:]], 1, BreakKind.CHANGED),
+    ("key-doubled", lambda x: [x[0].replace(b'{"api', b'{"effect":"deny","api'), *x[1:]], 1, BreakKind.CHANGED),
     ("key-doubled-within", lambda x: [x[0].replace(b'"uid":', b'"uid":0,"uid":'), *x[1:]], 1, BreakKind.CHANGED),
     ("last-changed", lambda x: [*x[:8], x[8].replace(b"deny", b"allow")], 9, BreakKind.CHANGED),
     (

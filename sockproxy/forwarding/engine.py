@@ -26,6 +26,7 @@ class Engine:
         self._loop = loop
         self._hangups = hangups
         self._idle: list[Stream] = []
+        self._opening: asyncio.Task[None] | None = None
         self.busy_count = 0
         self.is_up = False  # as of the last connection
 
@@ -63,6 +64,19 @@ class Engine:
         self.is_up = True
         self.busy_count += 1
         return stream
+
+    def open_another(self) -> None:
+        """Opens one more connection to keep, for the next request that finds none."""
+        if self._opening is None and self.busy_count + len(self._idle) < self._limits.engine_idle_connections_max:
+            self._opening = self._loop.create_task(self._open_another())
+
+    async def _open_another(self) -> None:
+        try:
+            self.release(await self.connect(), is_reusable=True)
+        except EngineError:
+            pass  # lawful: nobody waits for it, and whoever needs a connection is told
+        finally:
+            self._opening = None
 
     def release(self, stream: Stream, *, is_reusable: bool) -> None:
         """Gives a connection back: kept if it may carry another request, else closed."""

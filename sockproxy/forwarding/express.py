@@ -87,7 +87,7 @@ def learn(
         and head.framing.kind is FramingKind.NONE
         and len(raw) <= KNOWN_HEAD_BYTES_MAX
     )
-    if not is_usual:
+    if not is_usual or raw in gate.known:
         return
     if raw in gate.seen:
         _make_room(gate.known, KNOWN_HEADS_MAX)
@@ -167,6 +167,7 @@ class Express:
         received_at, received_time = time.monotonic(), time.time()
         upstream = proxy.engine.acquire_idle()
         if upstream is None:
+            proxy.engine.open_another()
             self._client.keep(data)
             self._leave(Outcome.REQUEST)
             return

@@ -59,5 +59,5 @@ class Limits:
     drain_seconds: float = 30.0
     """What is in flight when a stop is asked for; below the 90 seconds that systemd waits."""
 
-    engine_idle_connections_max: int = 64
-    """Kept engine connections without a request; a burst of more opens new ones."""
+    engine_idle_connections_max: int = 1024
+    """Kept engine connections without a request, each some 4 KiB here and a goroutine there; a burst of more opens new ones."""

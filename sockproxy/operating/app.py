@@ -25,18 +25,20 @@ from prometheus_client import CollectorRegistry
 
 from sockproxy import __version__
 from sockproxy.data import load_operations
-from sockproxy.errors import ConfigError
-from sockproxy.exchange import Exchange
+from sockproxy.errors import AuditRefused, ConfigError
+from sockproxy.exchange import Exchange, Times
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.listener import Census, Listener, Serve, bind
 from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Effect, Policy
 from sockproxy.operating.config import Config
 from sockproxy.recording.audit import AuditTrail
-from sockproxy.recording.metrics import Metrics
+from sockproxy.recording.metrics import Account, Metrics
+from sockproxy.recording.prepared import Prepared, prepare
 from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
@@ -61,7 +63,11 @@ class Observers:
 
     def decided(self, exchange: Exchange) -> None:
         self._metrics.decided(exchange)
-        self._trail.decided(exchange)
+        try:
+            self._trail.decided(exchange)
+        except AuditRefused:
+            self._metrics.audit_rejected()
+            raise
 
     def completed(self, exchange: Exchange) -> None:
         self._trail.completed(exchange)
@@ -71,6 +77,21 @@ class Observers:
             log_denial(exchange)
         elif exchange.detail:
             log.warning("request-failed", extra={"exchange": exchange.id, "detail": exchange.detail})
+
+    def account(self, exchange: Exchange) -> tuple[Prepared, Account]:
+        return prepare(exchange), self._metrics.account(exchange)
+
+    def served(
+        self,
+        account: tuple[Prepared, Account],
+        exchange_id: str,
+        principal: Principal,
+        times: Times,
+        status: int,
+        bytes_out: int,
+    ) -> None:
+        self._trail.served(account[0], exchange_id, principal, times, status, bytes_out)
+        self._metrics.served(account[1], times, status, bytes_out)
 
     def limit_hit(self, limit: str) -> None:
         self._metrics.limit_hit(limit)
@@ -113,6 +134,7 @@ class Service:
             limits=[field.name for field in fields(config.limits)],
             sinks=[audit.file for audit in config.audit],
             engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
+            express_in_flight=lambda: self.proxy.express_in_flight,
         )
         self.trail = AuditTrail(
             [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
@@ -126,6 +148,8 @@ class Service:
             self.deadlines,
             Observers(self.trail, self.metrics),
             id_prefix=secrets.token_hex(6),
+            # A sink that may refuse reads has to have the line of each before it is forwarded.
+            has_express=all(audit.on_failure != "deny-all" for audit in config.audit),
         )
         self.gates = [Gate(listener.name, listener.policy) for listener in config.listeners]
         census = Census(config.limits)
@@ -231,12 +255,13 @@ def serve(config: Config, reload: Reload, workers: int = 1) -> int:
 
 async def _run(config: Config, reload: Reload, sockets: Sockets) -> None:
     loop = asyncio.get_running_loop()
+    stop = stop_signal()
     async with running(config, sockets) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
         # What was made until now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        await stop_asked_for()
+        await stop.wait()
         log.info("draining", extra={"connections": sum(len(listener.tasks) for listener in service.listeners)})
     log.info("stopped")
 
@@ -260,13 +285,13 @@ async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
             await admin.cleanup()
 
 
-async def stop_asked_for() -> None:
-    """Returns when SIGTERM or SIGINT comes."""
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, from now on."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
 
 
 async def _start_admin(service: Service) -> "AppRunner | None":
@@ -295,11 +320,14 @@ def raise_descriptor_limit(config: Config) -> None:
     """Raises the soft limit of open files to what the connections need, as far as the hard limit lets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * config.limits.connections_max + config.limits.engine_idle_connections_max + _DESCRIPTORS_OF_OUR_OWN
-    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if reachable > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
-    if reachable < wanted:
-        log.warning("few-descriptors", extra={"wanted": wanted, "limit": reachable})
+    if soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+    except (ValueError, OSError):
+        # lawful: only root may raise the hard limit; what is there is enough for fewer connections
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+        log.warning("few-descriptors", extra={"wanted": wanted, "limit": min(wanted, hard)})
 
 
 def remove_socket_files(sockets: Sockets) -> None:

@@ -16,18 +16,22 @@ from typing import Literal, Protocol
 import orjson
 
 from sockproxy.errors import AuditRefused, ConfigError, Finding
-from sockproxy.exchange import Exchange
+from sockproxy.exchange import Exchange, Times
 from sockproxy.judging.catalogue import Access, Classified
+from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Effect
 from sockproxy.recording.event import (
-    EVENT_VERSION,
     GENESIS,
     Event,
+    canonical,
     chain_hash,
     completed_event,
     decided_event,
     encodable,
+    hash_of,
+    with_hash,
 )
+from sockproxy.recording.prepared import Place, Prepared, lines
 
 BATCH_BYTES = 64 << 10
 """What may wait for the end of the loop's turn: a pipe's worth, about 70 events. Above: written at once."""
@@ -110,6 +114,14 @@ class AuditTrail:
             chain.record(event, at_once=False)
         self._flush_later()
 
+    def served(
+        self, prepared: Prepared, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
+    ) -> None:
+        """Records decision and outcome of a read at once (see `prepared`); not for sinks that are owed reads."""
+        for chain in self._chains:
+            chain.record_served(prepared, exchange_id, principal, times, status, bytes_out)
+        self._flush_later()
+
     def flush(self) -> None:
         """Offers everything that waits to its sink."""
         self._is_flush_scheduled = False
@@ -172,16 +184,36 @@ class Chain:
 
     def record(self, event: Event, *, at_once: bool) -> bool:
         """Chains the event. Whether it is kept by the sink if `at_once`, otherwise whether it will be offered to it."""
-        if self.pending_bytes >= PENDING_BYTES_MAX:
-            self.flush()
-            if self.pending_bytes >= PENDING_BYTES_MAX:
-                self._count_events(self.sink.name, "lost", 1)
-                return False
+        if not self._has_room(1):
+            return False
         self._append(event)
         if at_once:
             return self.flush(may_wait=True)
         if self.pending_bytes >= BATCH_BYTES:
             self.flush()
+        return True
+
+    def record_served(
+        self, prepared: Prepared, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
+    ) -> None:
+        """Chains the two lines of a read."""
+        if not self._has_room(2):
+            return
+        both, place = lines(prepared, exchange_id, principal, times, status, bytes_out, Place(self._seq, self._prev))
+        self._seq, self._prev = place
+        self._pending.append(both)
+        self._pending_lines += 2
+        self.pending_bytes += len(both)
+        if self.pending_bytes >= BATCH_BYTES:
+            self.flush()
+
+    def _has_room(self, events: int) -> bool:
+        """Whether more may wait; if not, these events are lost, and counted."""
+        if self.pending_bytes >= PENDING_BYTES_MAX:
+            self.flush()
+            if self.pending_bytes >= PENDING_BYTES_MAX:
+                self._count_events(self.sink.name, "lost", events)
+                return False
         return True
 
     def flush(self, *, may_wait: bool = False) -> bool:
@@ -208,13 +240,12 @@ class Chain:
         event["seq"] = self._seq + 1
         event["prev"] = self._prev
         try:
-            line = orjson.dumps(event)
+            text = canonical(event)
         except orjson.JSONEncodeError:
-            event = encodable(event)
-            line = orjson.dumps(event)
-        self._prev = chain_hash(self._prev, event)
+            text = canonical(encodable(event))
+        self._prev = hash_of(self._prev, text)
         self._seq += 1
-        line = b'%b,"hash":"%b"}\n' % (line[:-1], self._prev.encode())
+        line = with_hash(text, self._prev.encode())
         self._pending.append(line)
         self._pending_lines += 1
         self.pending_bytes += len(line)
@@ -255,7 +286,7 @@ def read_position(sink: str, last_line: bytes) -> tuple[int, str]:
 def _cut_fragment(sink: Sink) -> int:
     # A line that was not written whole was never acknowledged, nothing was done on its account. But a file whose only
     # line looks like nothing of ours was named by mistake, and is left as it is.
-    beginning = b'{"v":%d,"id":"' % EVENT_VERSION
+    beginning = b'{"api_version":'
     head = sink.fragment[: len(beginning)]
     if not head:
         return 0

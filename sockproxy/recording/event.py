@@ -3,7 +3,8 @@
 Owns the keys of a line, their values, the canonical form and its hash. Must not know sinks (`audit` decides when a line
 is written) nor files (`trail` reads them). Begin at `decided_event`.
 
-An event is one line of JSON with the keys of `FIELDS` in that order. What is not known yet, or does not exist, is null:
+An event is one line of JSON with the keys of `FIELDS`, sorted, so that a line is its own canonical form but for the hash
+in its middle, and needs to be serialised only once. What is not known yet, or does not exist, is null:
 of a decided event `status`, `bytes_in`, `bytes_out`, `duration_ms` and `engine_ms`; of a completed one `status` if the
 client got no answer and `engine_ms` if the engine gave none. `body` is null at level Metadata, the only one so far.
 Milliseconds have at most three decimals, and no point if there are none: all writers of JSON write them alike.
@@ -146,9 +147,21 @@ def canonical(event: Event) -> bytes:
     return orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
 
 
+def with_hash(text: bytes, own_hash: bytes) -> bytes:
+    """The line of a canonical event: the hash is put in its sorted place."""
+    # Only a key begins with a bare quote behind a comma, and no nested object has an `id` that is not its first key.
+    place = text.index(b',"id":')
+    return b'%b,"hash":"%b"%b\n' % (text[:place], own_hash, text[place:])
+
+
 def chain_hash(prev: str, event: Event) -> str:
     """The hash of an event that follows the line whose hash is `prev`; `event` holds `prev` and no `hash`."""
-    return hashlib.sha256(prev.encode() + canonical(event)).hexdigest()
+    return hash_of(prev, canonical(event))
+
+
+def hash_of(prev: str, text: bytes) -> str:
+    """The same of an event in canonical form."""
+    return hashlib.sha256(prev.encode() + text).hexdigest()
 
 
 def encodable(event: Event) -> Event:

@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
 from sockproxy.errors import BadRequestReason, EngineErrorReason
-from sockproxy.exchange import Exchange
+from sockproxy.exchange import Exchange, Times
 from sockproxy.judging.catalogue import Classified, Traffic
 from sockproxy.judging.policy import Decision
 from sockproxy.recording.audit import RESULTS
@@ -211,6 +211,16 @@ _UNKNOWN_OPERATION = "unknown"
 _NO_POLICY = "none"
 
 
+class Account(NamedTuple):
+    """Where exchanges of one kind are counted: label values, and rows of the tables."""
+
+    request: tuple[str, str, str, str]
+    decision: Labels
+    request_seconds: Row
+    engine_seconds: Row
+    bytes: list[int]
+
+
 class Metrics:
     """The observer that counts, and the collector that tells."""
 
@@ -222,9 +232,12 @@ class Metrics:
         limits: Iterable[str] = (),
         sinks: Iterable[str] = (),
         engine_connections: Callable[[], Mapping[str, int]] = dict,
+        express_in_flight: Callable[[], int] = int,
     ) -> None:
         """Registers itself. `limits` and `sinks`: their names in the configuration, told from the start with 0;
-        `engine_connections` is asked at each scrape: state (idle, busy) -> how many."""
+        `engine_connections` is asked at each scrape: state (idle, busy) -> how many,
+        and `express_in_flight`: how many exchanges are under way of which only `served` will tell."""
+        self._express_in_flight = express_in_flight
         self._engine_connections = engine_connections
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
         self._decisions: dict[Labels, int] = {}
@@ -272,6 +285,32 @@ class Metrics:
             self._bad_requests[exchange.bad_request_reason] += 1
         if exchange.engine_error_reason is not None:
             self._engine_errors[exchange.engine_error_reason] += 1
+
+    def account(self, exchange: Exchange) -> "Account":
+        """What `served` needs of exchanges like this one."""
+        decision, classified = exchange.decision, exchange.classified
+        if decision is None:
+            raise ValueError("an account is made of a decided exchange")
+        operation, method = _operation_and_method(classified, exchange.method)
+        return Account(
+            (exchange.listener, decision.policy, operation, method),
+            (decision.policy, operation, decision.effect, decision.reason),
+            self._request_seconds.setdefault(operation, _new_row(_REQUEST_BUCKETS)),
+            self._engine_seconds.setdefault(operation, _new_row(_REQUEST_BUCKETS)),
+            self._bytes.setdefault(operation, [0, 0]),
+        )
+
+    def served(self, account: "Account", times: Times, status: int, bytes_out: int) -> None:
+        """Counts a unary read, decision and outcome at once. hot: what `decided` and `completed` do, in a third of the time."""
+        requests, decisions = self._requests, self._decisions
+        key = (*account.request, status)
+        requests[key] = requests.get(key, 0) + 1
+        decisions[account.decision] = decisions.get(account.decision, 0) + 1
+        _, received, forwarded, answered, completed = times
+        _add(account.request_seconds, _REQUEST_BUCKETS, completed - received)
+        _add(account.engine_seconds, _REQUEST_BUCKETS, answered - forwarded)
+        _add(self._overhead_seconds, _OVERHEAD_BUCKETS, (forwarded - received) + (completed - answered))
+        account.bytes[1] += bytes_out
 
     def engine_up(self, is_up: bool) -> None:
         """The engine answered, or did not."""
@@ -326,6 +365,7 @@ class Metrics:
     def _samples(self) -> dict[str, Samples]:
         """Family -> label values -> number, or row of a histogram."""
         in_flight = dict.fromkeys(IN_FLIGHT_KIND.values(), 0) | Counter(self._in_flight.values())
+        in_flight["unary"] += self._express_in_flight()
         return {
             "sockproxy_requests_total": {(*key[:4], _code(key[4])): count for key, count in self._requests.items()},
             "sockproxy_decisions_total": self._decisions,

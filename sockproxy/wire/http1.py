@@ -282,7 +282,8 @@ def serialise_request_head(method: str, target: str, fields: Iterable[Field], fr
     there must not become a second request.
     """
     line = f"{method} {target} HTTP/1.1\r\n".encode("ascii")
-    if _REQUEST_LINE.match(line) is None and line != b"OPTIONS * HTTP/1.1\r\n":
+    found = _REQUEST_LINE.match(line)
+    if (found is None or found.end() != len(line) - 2) and line != b"OPTIONS * HTTP/1.1\r\n":
         raise ValueError("not the method and target of a request")
     return _serialise(line, fields, framing)
 

@@ -134,8 +134,8 @@ def proxy(folder: Path) -> Iterator[Callable[..., ProxyProcess]]:
 
     def start(engine: Path, policy: str = "allow-all", audit: str | None = None) -> ProxyProcess:
         proxy = ProxyProcess(Path(tempfile.mkdtemp(dir=folder, prefix="p")), engine, policy, audit)
-        started.append(proxy)
         proxy.start()
+        started.append(proxy)
         return proxy
 
     yield start
@@ -149,8 +149,9 @@ def session_proxies(folder: Path, session_engine: Dockerd) -> Iterator[Callable[
 
     def proxy_of(policy: str) -> ProxyProcess:
         if policy not in started:
-            started[policy] = ProxyProcess(folder / policy, session_engine.socket, policy)
-            started[policy].start()
+            proxy = ProxyProcess(folder / policy, session_engine.socket, policy)
+            proxy.start()
+            started[policy] = proxy
         return started[policy]
 
     yield proxy_of

@@ -46,7 +46,12 @@ class ProxyProcess:
             self._process = subprocess.Popen(
                 command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        eventually(self._accepts, START_SECONDS)
+        try:
+            eventually(self._accepts, START_SECONDS)
+        except AssertionError:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def _accepts(self) -> bool:
         assert self._process is not None

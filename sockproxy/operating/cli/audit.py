@@ -74,7 +74,7 @@ def audit() -> None:
 @audit.command(
     epilog=parameters.examples(
         "sockproxy audit verify audit.jsonl.2.gz audit.jsonl.1 audit.jsonl",
-        "sockproxy audit verify --last-hash 5d2c... audit.jsonl",
+        "sockproxy audit verify --last-hash $HASH audit.jsonl",
     )
     + "\n\n\b\nExit codes: 0 whole, 1 broken, 2 wrong usage or an unreadable file."
 )
@@ -107,7 +107,7 @@ def verify(files: tuple[str, ...], last_hash: str | None, previous_hash: str | N
     epilog=parameters.examples(
         "sockproxy audit show --effect deny audit.jsonl",
         "sockproxy audit show --id 01f3a9-42 audit.jsonl",
-        "sockproxy audit show --operation ContainerExec --format json audit.jsonl | jq .principal",
+        "sockproxy audit show --format json audit.jsonl | jq .principal",
     )
 )
 @click.option(
@@ -154,7 +154,7 @@ def summary(files: tuple[str, ...], form: str) -> int:
         return ExitCode.DONE
     click.echo(f"{found.requests} requests, {_size(found.bytes_in)} in, {_size(found.bytes_out)} out")
     if found.lines:
-        click.echo(f"{found.first_time} to {found.last_time}")
+        click.echo(f"first {found.first_time}\nlast  {found.last_time}")
     for name, empty in SHOWN.items():
         counter = getattr(found, name)
         if counter or empty:

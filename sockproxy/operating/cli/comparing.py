@@ -69,11 +69,12 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
 
     A cell is what the policy's rules say of a request for that operation: allow or deny.
     """
-    names = tuple(dict.fromkeys(names or builtin_policy_names()))
+    names = tuple(dict.fromkeys(names)) or builtin_policy_names()
     version = version or parameters.newest_api()
     catalogue = parameters.load_catalogue()
     policies = [parameters.load_policy(name, catalogue) for name in names]
     _note_shadow(names, policies)
+    names = tuple(map(tables.printable, names))
     columns = [comparison.effects(policy, catalogue, version) for policy in policies]
     operations = [each for each in catalogue.operations.values() if each.in_version(version)]
     rows = tuple((*_facts(each), *(column[each.operation_id] for column in columns)) for each in operations)
@@ -89,7 +90,7 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
         "sockproxy diff kubernetes-1.3 kubernetes-1.4",
         "sockproxy diff --format json readonly ./ci.yaml",
     )
-    + "\n\n\b\nExit codes: 0 no difference, 1 a difference, 2 wrong usage or an unreadable file."
+    + "\n\n\b\nExit codes: 0 equal, 1 different, 2 wrong usage or an unreadable file."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.argument("p", shell_complete=parameters.complete_policy)
@@ -110,10 +111,10 @@ def diff(p: str, q: str, form: str) -> int:
     else:
         click.echo("".join(f"{sign} {name}\n" for sign, name in lines), nl=False)
     if len(found) > len(lines):
-        # It is no operation, so it has no line; but two policies that differ in it must not pass for equal.
+        # It is no operation, so it has no line.
         allowing = {"+": q, "-": p}.get(found[-1][0], "each, in its own API versions,")
         click.echo(f"sockproxy: {allowing} lets unknown requests pass ({UNKNOWN_SELECTOR})", err=True)
-    return ExitCode.NO if found else ExitCode.DONE
+    return ExitCode.NO if lines else ExitCode.DONE
 
 
 @click.command(epilog=parameters.examples("sockproxy versions", "sockproxy versions --format csv"))
@@ -160,7 +161,7 @@ def _matrix_csv(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _matrix_markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    header = (*FACTS, *names)
+    header = (*FACTS, *(name.replace("|", "\\|") for name in names))
     lines = [header, ("---",) * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

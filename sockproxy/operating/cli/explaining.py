@@ -1,7 +1,8 @@
 """`sockproxy explain`: whether a policy lets a request pass, and why.
 
-Owns how an answer is told. The answer itself comes from `judging.judge.judge`, the function that the proxy enforces
-with. Ruled by: DESIGN, "The command line" (the JSON object) and its exit codes: 0 allow, 1 deny.
+Owns how an answer is told. The answer itself comes from the functions that the proxy enforces with:
+`wire.http1.read_request_line`, then `judging.judge.judge`. Begin at `_ask`. Ruled by: DESIGN, "The command line" (the
+JSON object), and its exit codes: 0 allow, 1 deny.
 """
 
 import re
@@ -16,6 +17,7 @@ from sockproxy.judging.judge import judge
 from sockproxy.judging.policy import Effect
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
+from sockproxy.wire import http1
 
 BAD_REQUEST = "bad-request"
 
@@ -94,6 +96,8 @@ def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str,
     catalogue = parameters.load_catalogue()
     policy = parameters.load_policy(policy_name, catalogue)
     try:
+        # As the proxy does, which refuses what is no method and no target before anything is judged.
+        http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
         target, classified, decision = judge(catalogue, policy, principal, method, raw_target, has_body=has_body)
     except BadRequest as error:
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)

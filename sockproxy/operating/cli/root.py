@@ -6,6 +6,7 @@ Begin at `main`.
 """
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -68,6 +69,16 @@ class Root(click.Group):
         names = [CompletionItem(n, help=line) for n, (_, line) in self.table.items() if n.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """The exit code of a command, if it has one."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()  # else a closed pipe shows only when the interpreter ends, as a traceback
+        except BrokenPipeError:  # here and not at the border: click's `main` would make an exit code 1 of it
+            _forget_output()
+            return ExitCode.PIPE_CLOSED
+        return code
+
     def main(  # type: ignore[override]  # click's own never returns either when it ends the process
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
@@ -81,7 +92,6 @@ class Root(click.Group):
         """The exit code. All exceptions end here: nobody is shown a traceback."""
         try:
             code = super().main(args, prog_name, **extra)
-            sys.stdout.flush()  # else a closed pipe shows only when the interpreter ends, as a traceback
         except click.UsageError as error:
             click.echo(_usage(error), err=True)
             return ExitCode.USAGE
@@ -93,9 +103,6 @@ class Root(click.Group):
             return ExitCode.USAGE if isinstance(error.__cause__, OSError) else ExitCode.NO
         except (KeyboardInterrupt, click.Abort):
             return ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            _forget_output()
-            return ExitCode.PIPE_CLOSED
         except OSError as error:
             click.echo(f"sockproxy: {_one_line(error)}", err=True)
             return ExitCode.USAGE
@@ -160,4 +167,9 @@ def root() -> None:
 
 def main() -> NoReturn:
     """The entry point of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name that cannot be encoded is shown, and no fault of ours
     root.main()

@@ -16,7 +16,7 @@ from sockproxy.judging.policy import Policy
 from sockproxy.operating.config.document import FORMAT_VERSION, AuditDocument, Document, ListenerDocument
 from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
 from sockproxy.operating.config.policies import Policies, policy_names
-from sockproxy.operating.config.source import Source, UnreadableFile, from_plain, parse_source, read_text
+from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
 from sockproxy.operating.config.validation import Findings, validate
 from sockproxy.operating.config.wording import Path, key_of, quoted
 
@@ -62,7 +62,7 @@ def config_from_options(
     """The configuration that these options of the command line stand for; files are relative to the working directory.
     Raises ConfigError with all that is wrong, each with its option as the key."""
     listeners = [{"address": one, "policy": policy} for one in _each(listen)]
-    given: dict[str, object] = {"version": FORMAT_VERSION, "listeners": listeners}
+    given: dict[str, Plain] = {"version": FORMAT_VERSION, "listeners": listeners}
     given |= {"engine": engine} if engine is not None else {}
     given |= {"admin": admin} if admin is not None else {}
     given |= {"audit": [{"file": file} for file in _each(audit)]}
@@ -86,7 +86,8 @@ def _option(key: str) -> str:
 
 def _has_policies_only(source: Source) -> bool:
     root = source.root.value
-    return isinstance(root, dict) and "policies" in root and root.keys() <= {"version", "policies"}
+    others = Document.model_fields.keys() - {"version", "policies"}
+    return isinstance(root, dict) and "policies" in root and not root.keys() & others
 
 
 def _build(source: Source, catalogue: Catalogue, folder: str) -> Config:
@@ -125,7 +126,7 @@ class _Builder:
 
     def is_given(self, key: str) -> bool:
         root = self.source.root.value
-        return isinstance(root, dict) and key in root and root[key].value != []
+        return not isinstance(root, dict) or (key in root and root[key].value != [])
 
     def engine(self, text: str) -> Address:
         engine = self.address(("engine",), text)
@@ -142,6 +143,7 @@ class _Builder:
             return None
         self.check_socket_keys(path, document, address)
         name = document.name or str(address)
+        self.findings.add_unless_printable((*path, "name"), name)
         if name in self.names and document.name is not None:
             self.findings.add((*path, "name"), f"{quoted(name)} is the name of {self.names[name]}, too")
         self.names.setdefault(name, key_of(path))
@@ -158,10 +160,14 @@ class _Builder:
 
     def check_socket_keys(self, path: Path, document: ListenerDocument, address: Address) -> None:
         for key in ("mode", "owner", "group"):
-            if address.scheme != "unix" and getattr(document, key) is not None:
+            value = getattr(document, key)
+            self.findings.add_unless_printable((*path, key), str(value))
+            if address.scheme != "unix" and value is not None:
                 self.findings.add((*path, key), f"only a unix socket has it, not {address}")
 
     def policy(self, path: Path, reference: str, own: Mapping[str, Policy]) -> Policy | None:
+        if not self.findings.add_unless_printable(path, reference):
+            return None
         try:
             policy = self.policies.find(reference, own, self.folder)
         except UnreadableFile as error:
@@ -180,8 +186,7 @@ class _Builder:
         for index, document in enumerate(documents):
             path = ("audit", index, "file")
             file = document.file
-            if not file.isprintable():
-                self.findings.add(path, "has characters that cannot be shown")
+            self.findings.add_unless_printable(path, file)
             file = file if file == STANDARD_OUTPUT else os.path.join(self.folder, file)
             if file in sinks:
                 self.findings.add(path, f"{quoted(document.file)} a second time")
@@ -189,8 +194,7 @@ class _Builder:
         return tuple(sinks.values())
 
     def address(self, path: Path, text: str) -> Address | None:
-        if not text.isprintable():
-            self.findings.add(path, "has characters that cannot be shown")
+        if not self.findings.add_unless_printable(path, text):
             return None
         try:
             address = parse_address(text)

@@ -131,5 +131,7 @@ class Document(BaseModel):
     listeners: list[ListenerDocument] = Field(default=[], description="Where clients connect.")
     admin: Text | None = Field(default=None, description="Where metrics and health are served. Default: nowhere.")
     audit: list[AuditDocument] = Field(default=[], description="Where the record goes. Default: there is none.")
-    limits: LimitsDocument | None = Field(default=None)  # type: ignore[valid-type]  # made above, of a dataclass
+    limits: LimitsDocument | None = Field(  # type: ignore[valid-type]  # made above, of a dataclass
+        default=None, description="Bounds of the data path; a key that is left out keeps its default."
+    )
     policies: dict[PolicyName, PolicyDocument] = Field(default={}, description="Policies by their names.")

@@ -5,7 +5,7 @@ the catalogue. Must not know listeners. Begin at `Policies.find`; what a policy 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sockproxy import data
 from sockproxy.errors import ConfigError, Finding
@@ -49,8 +49,7 @@ class Policies:
             return self.builtin(reference)
         file, _, name = reference.partition("#")
         if os.sep not in reference and not file.endswith((".yaml", ".yml")):
-            known = (*own, *data.builtin_policy_names())
-            raise ConfigError((Finding("", 0, "", f"no policy {quoted(reference)}{did_you_mean(reference, known)}"),))
+            raise ConfigError((Finding("", 0, "", _no_policy(reference, own)),))
         return self._of_file(os.path.join(folder, file), name)
 
     def builtin(self, name: str) -> Policy:
@@ -58,8 +57,9 @@ class Policies:
         if name not in self._builtin:
             source = parse_source(*data.load_builtin_policy(name))
             findings = Findings(source)
-            self._builtin[name] = self.compile(source, validate(source, findings), findings)[name]
+            policies = self.compile(source, validate(source, findings), findings)
             findings.check()
+            self._builtin[name] = policies[name]
         return self._builtin[name]
 
     def compile(self, source: Source, document: Document, findings: Findings) -> dict[str, Policy]:
@@ -101,33 +101,37 @@ class _Compilation:
         self.documents = document.policies
         self.findings = findings
         self.names = policy_names(source)
-        self.compiled: dict[str, Policy | None] = {}
+        self.compiled: dict[str, Policy] = {}
 
     def compile_all(self) -> dict[str, Policy]:
         if len(self.documents) > POLICIES_MAX:
             self.findings.add(("policies",), f"more than {POLICIES_MAX} policies")
             return {}
-        for name in self.documents:
-            self.compile(name, ())
-        return {name: policy for name, policy in self.compiled.items() if policy is not None}
+        for name in self.order():
+            self.compiled[name] = self.compile(name, self.documents[name])
+        return self.compiled
 
-    def compile(self, name: str, trail: tuple[str, ...]) -> None:
-        if name in self.compiled:
-            return
+    def order(self) -> list[str]:
+        """The policies, each behind those that it extends. Adds a finding for what extends itself or too many in a row;
+        it comes last, so that what else is wrong with it is seen."""
+        waiting = {name: set(document.extends) for name, document in self.documents.items()}
+        ordered: list[str] = []
+        for _ in range(EXTENDS_DEPTH_MAX):
+            ordered += _ready(waiting)
+            waiting = {name: extended for name, extended in waiting.items() if name not in ordered}
+        for name in _ready(waiting):
+            message = f"more than {EXTENDS_DEPTH_MAX} policies in a row that extend one another"
+            self.findings.add(("policies", name, "extends"), message)
+        for name in waiting:
+            if way := _way_back(name, waiting):
+                self.findings.add(("policies", name, "extends"), f"extends itself: {' extends '.join(way)}")
+        return [*ordered, *waiting]
+
+    def compile(self, name: str, document: PolicyDocument) -> Policy:
         path = ("policies", name)
-        if name in trail:
-            cycle = (*trail[trail.index(name) :], name)
-            self.findings.add((*path, "extends"), f"extends itself: {' extends '.join(cycle)}")
-            return
-        if len(trail) == EXTENDS_DEPTH_MAX:
-            self.findings.add(
-                (*path, "extends"), f"more than {EXTENDS_DEPTH_MAX} policies in a row that extend one another"
-            )
-            return
-        document = self.documents[name]
-        parents = self.parents(name, document, (*trail, name))
+        parents = self.parents((*path, "extends"), document)
         versions = self.api_versions(path, document, parents)
-        self.compiled[name] = compile_policy(
+        return compile_policy(
             name,
             self.catalogue,
             mode=Mode(document.mode),
@@ -137,20 +141,16 @@ class _Compilation:
             extends=parents,
         )
 
-    def parents(self, name: str, document: PolicyDocument, trail: tuple[str, ...]) -> list[Policy]:
-        parents: list[Policy | None] = []
-        builtin = data.builtin_policy_names()
-        for index, parent in enumerate(document.extends):
-            if parent in self.documents:
-                self.compile(parent, trail)
-                parents.append(self.compiled.get(parent))
-            elif parent in builtin:
-                parents.append(self.policies.builtin(parent))
-            elif parent not in self.names:
-                known = (*self.names, *builtin)
-                message = f"no policy {quoted(parent)}{did_you_mean(parent, known)}"
-                self.findings.add(("policies", name, "extends", index), message)
-        return [parent for parent in parents if parent is not None]
+    def parents(self, path: Path, document: PolicyDocument) -> list[Policy]:
+        parents: list[Policy] = []
+        for index, name in enumerate(document.extends):
+            if name in self.compiled:
+                parents.append(self.compiled[name])
+            elif name in data.builtin_policy_names():
+                parents.append(self.policies.builtin(name))
+            elif name not in self.names:  # one that is wrong inside has been told
+                self.findings.add((*path, index), _no_policy(name, self.names))
+        return parents
 
     def api_versions(self, path: Path, document: PolicyDocument, parents: Sequence[Policy]) -> ApiVersions:
         own = document.api_versions
@@ -170,7 +170,9 @@ class _Compilation:
             name = f"{path[-1]}/{effect}[{index}]"
             for place, selector in enumerate(document.operations):
                 self.check_selector((*rule_path, "operations", place), selector, versions)
-            rules.append(make_rule(name, document.operations, document.reason, self.catalogue))
+            reason = " ".join((document.reason or "").split())  # a block of several lines is one line to who reads it
+            self.findings.add_unless_printable((*rule_path, "reason"), reason)
+            rules.append(make_rule(name, document.operations, reason or None, self.catalogue))
         return rules
 
     def check_selector(self, path: Path, selector: str, versions: ApiVersions | None) -> None:
@@ -185,6 +187,30 @@ class _Compilation:
             return
         if not any(name not in operations or _is_in(operations[name], versions) for name in selected):
             self.findings.add(path, f"can never match: {quoted(selector)} is in none of this policy's API versions")
+
+
+def _ready(waiting: Mapping[str, set[str]]) -> list[str]:
+    """The policies that extend none of those that wait."""
+    return [name for name, extended in waiting.items() if not extended & waiting.keys()]
+
+
+def _way_back(name: str, extends: Mapping[str, set[str]]) -> tuple[str, ...]:
+    """The shortest way from a policy over those that it extends to itself; empty if there is none."""
+    ways: list[tuple[str, ...]] = [(name,)]
+    seen: set[str] = set()
+    for way in ways:  # grows while it is read
+        parents = sorted(extends.get(way[-1], set()) - seen)
+        if name in parents:
+            return (*way, name)
+        seen.update(parents)
+        ways.extend((*way, parent) for parent in parents)
+    return ()
+
+
+def _no_policy(name: str, own: Iterable[str]) -> str:
+    builtin = data.builtin_policy_names()
+    near = did_you_mean(name, (*own, *builtin))
+    return f"no policy {quoted(name)}{near or '; built-in are ' + ', '.join(builtin)}"
 
 
 def policy_names(source: Source) -> tuple[str, ...]:

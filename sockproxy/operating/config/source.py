@@ -6,7 +6,7 @@ Begin at `parse_source`. Source: YAML 1.2.2, 10.3.2 (the core schema, without it
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -21,6 +21,7 @@ DEPTH_MAX = 16
 """The deepest place in a configuration is the sixth level."""
 
 Scalar: TypeAlias = str | int | float | bool | None
+Plain: TypeAlias = "Scalar | Mapping[str, Plain] | Sequence[Plain]"
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,15}\.[0-9]{0,15}|\.[0-9]{1,15})(?:[eE][-+]?[0-9]{1,2})?", re.ASCII)
@@ -81,15 +82,13 @@ def parse_source(file: str, text: str) -> Source:
     return Source(file, root, tuple(reader.findings))
 
 
-def from_plain(content: object, path: Path = ()) -> Node:
+def from_plain(content: Plain, path: Path = ()) -> Node:
     """A tree of values that never were text and have no lines."""
-    if isinstance(content, dict):
+    if isinstance(content, Mapping):
         return Node(path, 0, {key: from_plain(value, (*path, key)) for key, value in content.items()})
-    if isinstance(content, list):
+    if isinstance(content, Sequence) and not isinstance(content, str):
         return Node(path, 0, [from_plain(value, (*path, index)) for index, value in enumerate(content)])
-    if content is None or isinstance(content, str | int | float):
-        return Node(path, 0, content, str(content))
-    raise TypeError(f"a configuration holds no {type(content).__name__}")
+    return Node(path, 0, content, str(content))
 
 
 def plain(node: Node) -> object:
@@ -134,13 +133,11 @@ class _Reader:
             raise self.stop(line, path, f"a tag, {quoted(str(tag))}; values are plain")
         if len(path) > DEPTH_MAX:
             raise self.stop(line, (), f"nested more than {DEPTH_MAX} deep")
-        if isinstance(event, yaml.MappingStartEvent):
-            return Node(path, line, self.read_entries(path))
-        if isinstance(event, yaml.SequenceStartEvent):
-            return Node(path, line, self.read_items(path))
         if isinstance(event, yaml.ScalarEvent):
             return Node(path, line, _scalar(event), event.value)
-        raise self.stop(line, path, "expected a value")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Node(path, line, self.read_items(path))
+        return Node(path, line, self.read_entries(path))
 
     def read_items(self, path: Path) -> list[Node]:
         items: list[Node] = []

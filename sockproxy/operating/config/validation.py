@@ -104,6 +104,12 @@ class Findings:
             elif finding not in self.found:
                 self.found.append(finding)
 
+    def add_unless_printable(self, path: Path, text: str) -> bool:
+        """Adds a finding for text that would not stay in its line of a log or a terminal; says whether it would."""
+        if not text.isprintable():
+            self.add(path, "has characters that cannot be shown")
+        return text.isprintable()
+
     def check(self) -> None:
         """Raises ConfigError if there is anything, in the order of the file."""
         if self.found:
@@ -116,7 +122,7 @@ def validate(source: Source, findings: Findings) -> Document:
     root = source.root
     if not isinstance(root.value, dict):
         findings.add((), "expected keys with values, as in `version: 1`")
-        root = from_plain({})
+        root = Node((), root.line, {})
     elif not any(nearest(key, Document.model_fields) == "version" for key in root.value):
         findings.add(("version",), "is missing; this is version 1 of the format")
     told: set[Path] = set()
@@ -197,10 +203,10 @@ def _message(problem: _Problem) -> str:
         return "is empty: a rule without operations can never match"
     if kind == "literal_error":
         return f"{expected}, not {_shown(node)}{did_you_mean(node.text, expected.split(_QUOTE)[1::2])}"
-    if kind == "string_type" and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        what = _NUMBERS.get(str(path[-1]), "a number where text belongs")
-        return f'{what}; write it in quotes: "{node.text}"'
-    return f"{_FORMS.get(str(path[-1]), expected or kind)}, not {_shown(node)}"
+    key = str(path[-1])
+    if kind == "string_type" and type(node.value) in (int, float) and key not in ("owner", "group"):
+        return f'{_NUMBERS.get(key, "a number where text belongs")}; write it in quotes: "{node.text}"'
+    return f"{_FORMS.get(key, expected or kind)}, not {_shown(node)}"
 
 
 def _known_keys(location: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import uvloop
 
 from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.operating.app import Service, bind_all, remove_socket_files, running, stop_asked_for
+from sockproxy.operating.app import Service, bind_all, remove_socket_files, running, stop_signal
 from sockproxy.operating.config import config_from_options
 from sockproxy.operating.demo.engine import start_demo_engine
 from sockproxy.operating.greeting import greeting, metrics_url
@@ -61,10 +61,11 @@ def run_demo(say: Say = print, command: str = "sockproxy") -> int:
     """Serves the embedded engine through a proxy until Ctrl-C; the exit code."""
 
     async def serve() -> None:
+        stop = stop_signal()
         async with _demo() as place:
             hint = f"  follow   tail -f {place.audit_file}"
             say(greeting(place.service.config, metrics_url(place.service.admin), command=command, hints=[hint]))
-            await stop_asked_for()
+            await stop.wait()
 
     uvloop.run(serve())
     return 0

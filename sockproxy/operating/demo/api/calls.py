@@ -1,0 +1,103 @@
+"""One request to the engine, read: names from the path, the query and the body by the engine's own rules.
+
+Owns how a value is read (booleans, numbers, filters, JSON). Must not know what an operation does with it.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from sockproxy.operating.demo.api.connection import HalfClosing
+from sockproxy.operating.demo.objects.refusals import Refused
+from sockproxy.operating.demo.objects.state import Json, State
+
+T = TypeVar("T")
+EOF = Refused(500, "EOF")
+GOT_EOF = Refused(400, "got EOF while reading request body")
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request with what it asks of whom. `names` are what the path holds, in order; of a key that is repeated in the
+    query the first value counts."""
+
+    request: web.Request
+    state: State
+    version: tuple[int, ...]
+    names: tuple[str, ...]
+    query: Mapping[str, Sequence[str]]
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def text(self, key: str, default: str = "") -> str:
+        values = self.query.get(key)
+        return values[0] if values else default
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """Everything is true but the empty text, 0, no, false and none (httputils.BoolValue)."""
+        return self.text(key).strip().lower() not in _FALSE if key in self.query else default
+
+    def number(self, key: str) -> int:
+        """Raises Refused with the words of Go's strconv."""
+        text = self.text(key)
+        if not _INTEGER.fullmatch(text):
+            raise Refused(400, f'strconv.Atoi: parsing "{text}": invalid syntax')
+        return int(text)
+
+    def filters(self) -> dict[str, frozenset[str]]:
+        """`{"key":["value"]}` or the older `{"key":{"value":true}}`. Raises Refused."""
+        text = self.text("filters")
+        if not text:
+            return {}
+        try:
+            found = json.loads(text)
+        except ValueError:
+            raise Refused(500, f"invalid character '{text[:1]}' looking for beginning of value") from None
+        if not isinstance(found, dict) or not all(isinstance(values, list | dict) for values in found.values()):
+            raise Refused(500, "json: cannot unmarshal the filters")
+        return {key: frozenset(map(str, values)) for key, values in found.items() if values}
+
+    async def body(self, on_empty: Refused = EOF) -> Json:
+        """The JSON object of the body. Raises Refused; `on_empty` is for operations with words of their own."""
+        content_type = self.request.headers.get("Content-Type", "")
+        raw = await self.request.read()
+        if raw and content_type.partition(";")[0].strip().lower() != "application/json":
+            raise Refused(400, f"Content-Type specified ({content_type}) must be 'application/json'")
+        try:
+            found = json.loads(raw)
+        except ValueError:
+            raise (Refused(500, "unexpected EOF") if raw.strip() else on_empty) from None
+        except RecursionError:
+            raise Refused(500, "exceeded max depth") from None
+        if not isinstance(found, dict | None):
+            raise Refused(500, "json: cannot unmarshal the body into a Go struct")
+        return found or {}
+
+    async def optional_body(self) -> Json:
+        """The body, or nothing where there is none."""
+        return await self.body() if self.request.body_exists and await self.request.read() else {}
+
+    async def until_client_ends(self, work: Awaitable[T]) -> T | None:
+        """The result of some waiting, or None once the client has closed its sending side: then the engine ends a stream."""
+        connection = self.request.protocol
+        job = asyncio.ensure_future(work)
+        if not isinstance(connection, HalfClosing):
+            return await job
+        end: asyncio.Future[Any] = asyncio.ensure_future(connection.client_has_ended.wait())
+        try:
+            await asyncio.wait({job, end}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            end.cancel()
+            if not job.done():
+                job.cancel()
+                await asyncio.wait({job})
+        return job.result() if job.done() and not job.cancelled() else None

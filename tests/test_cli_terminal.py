@@ -1,0 +1,113 @@
+"""How the command line looks: tables that fit, colour on terminals only, help that teaches, completion."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sockproxy.operating.cli import tables
+from sockproxy.operating.cli.root import COMMANDS, root
+from sockproxy.operating.cli.tables import Table
+from tests.cli_runs import run, run_on_terminal, run_process
+
+TRAIL = Path(__file__).parent / "cases/audit_trail.jsonl"
+WIDTHS = (40, 60, 80, 120)
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+BOX_DRAWING = re.compile("[─-╿]")
+
+
+# Tables and colour
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("args", [("matrix",), ("versions",), ("audit", "summary", str(TRAIL))], ids=" ".join)
+def test_tables_fit_where_columns_are_asked_for(args: tuple[str, ...], columns: int) -> None:
+    lines = run(*args, columns=columns).stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_tables_fit_the_terminal(columns: int) -> None:
+    lines = ESCAPE.sub("", run_on_terminal("matrix", columns=columns)).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert any(line.startswith("ContainerPause") for line in lines)
+
+
+def test_terminal_has_colour_unless_no_color_is_set() -> None:
+    assert ESCAPE.search(run_on_terminal("matrix", columns=80))
+    assert ESCAPE.search(run_on_terminal("explain", "GET", "/info", columns=80))
+    assert "\x1b" not in run_on_terminal("matrix", columns=80, env={"NO_COLOR": "1"})
+    assert "\x1b" not in run_on_terminal("explain", "GET", "/info", columns=80, env={"NO_COLOR": "1"})
+
+
+@pytest.mark.parametrize("args", [("matrix",), ("explain", "GET", "/info"), ("versions",), ("--help",)], ids=" ".join)
+def test_pipe_has_neither_colour_nor_boxes(args: tuple[str, ...]) -> None:
+    stdout = run_process(*args).stdout
+    assert stdout
+    assert not BOX_DRAWING.search(stdout) and "\x1b" not in stdout
+
+
+def test_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.write([Table(("a", "b"), (), empty="nothing was denied")])
+    assert capsys.readouterr().out == "nothing was denied\n"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(*[st.text("ab ", max_size=30)] * 3), min_size=1, max_size=5), st.integers(9, 60))
+def test_cut_makes_any_table_fit(rows: list[tuple[str, ...]], width: int) -> None:
+    table = tables.cut(Table(("one", "two", "three"), tuple(rows), empty=""), width)
+    assert max(map(len, tables.plain_lines(table, width))) <= width
+
+
+# Help and completion
+
+COMMAND_LINES = [[], *([name] for name in COMMANDS), *(["audit", name] for name in ("verify", "show", "summary"))]
+
+
+@pytest.mark.parametrize("args", COMMAND_LINES, ids=" ".join)
+def test_help_teaches_by_example(args: list[str]) -> None:
+    result = run(*args, "--help", columns=80)
+    assert result.exit_code == 0
+    assert "Examples:\n    sockproxy " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("args", COMMAND_LINES, ids=" ".join)
+def test_examples_of_the_help_are_no_wrong_usage(args: list[str]) -> None:
+    for line in re.findall(r"^    sockproxy (.*)$", run(*args, "--help").stdout, re.MULTILINE):
+        words = re.split(r" [|>] ", line.replace("$HASH", "0" * 64))[0].split()
+        command: click.Command = root
+        context = click.Context(root, info_name="sockproxy")
+        while isinstance(command, click.Group):
+            command, context = _descend(command, context, words)
+        command.make_context(words[0], words[1:], parent=context).close()
+
+
+def _descend(group: click.Group, context: click.Context, words: list[str]) -> tuple[click.Command, click.Context]:
+    command = group.get_command(context, words[0])
+    assert command is not None
+    if isinstance(command, click.Group):
+        return command, click.Context(command, parent=context, info_name=words.pop(0))
+    return command, context
+
+
+COMPLETIONS = {
+    "sockproxy ex": {"explain"},
+    "sockproxy explain --policy kub": {"kubernetes-1.3", "kubernetes-1.4"},
+    "sockproxy diff read": {"readonly"},
+    "sockproxy matrix --api 1.2": {f"1.2{minor}" for minor in range(10)},
+    "sockproxy audit show --operation ExecR": {"ExecResize"},
+    "sockproxy explain PU": {"PUT"},
+    "sockproxy explain GET /ver": {"/version"},
+}
+
+
+@pytest.mark.parametrize("line", COMPLETIONS)
+def test_completion(line: str) -> None:
+    env = {"_SOCKPROXY_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    found = {each.removeprefix("plain,") for each in run(env=env).stdout.split()}
+    assert COMPLETIONS[line] <= found
+    assert all(each.startswith(line.split()[-1]) for each in found)
