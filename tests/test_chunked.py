@@ -50,7 +50,7 @@ def ways(raw: bytes):
 
 @pytest.mark.parametrize(("raw", "reason"), cases("refused"))
 def test_refuses_chunks(raw, reason):
-    for pieces in ways(raw):
+    for pieces in itertools.chain(ways(raw), ways(b"1\r\nx\r\n" + raw)):
         assert read_chunks(pieces) == (reason, 400)
         assert read_chunks([*pieces, b"5\r\nhello"]) == (reason, 400)
 

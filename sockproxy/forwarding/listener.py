@@ -14,6 +14,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from sockproxy.wire import http1
 _BACKLOG = 4096  # a burst of clients waits in the kernel; it takes what net.core.somaxconn allows
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 _SYSTEMD_FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
-_CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?$", re.MULTILINE)
+_CONTAINER_ID = re.compile(rb"[/-]([0-9a-f]{64})(?:\.scope)?(?:/.*)?$", re.MULTILINE)
+_CGROUP_BYTES_MAX = 4096  # cgroup(7): a line a hierarchy, 13 at most
 
 Serve = Callable[[Stream, Principal], Coroutine[Any, Any, None]]
 
@@ -135,19 +137,45 @@ def gather_peer(listener: str, client: Stream) -> Peer:
 
 
 def _executable(pid: int) -> str | None:
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return None  # lawful: it has ended, or is in another namespace; the record says so by null
+    return _link(f"/proc/{pid}/exe")
 
 
 def _container(pid: int) -> str | None:
+    """The container that a process runs in. A process that sees the same mounts as we do is where we are: this is the
+    usual case and costs a fifth of reading its control group (5 us instead of 23, 10 % of a short connection)."""
+    mounts = _link(f"/proc/{pid}/ns/mnt")
+    if mounts is not None and mounts == _own_mounts():
+        return _own_container()
+    return _container_of_cgroup(f"/proc/{pid}/cgroup")
+
+
+@cache
+def _own_mounts() -> str | None:
+    return _link("/proc/self/ns/mnt")
+
+
+@cache
+def _own_container() -> str | None:
+    return _container_of_cgroup("/proc/self/cgroup")
+
+
+def _container_of_cgroup(path: str) -> str | None:
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as lines:
-            found = _CONTAINER_ID.search(lines.read(4096))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = _CONTAINER_ID.search(os.read(descriptor, _CGROUP_BYTES_MAX))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None  # lawful: it has ended, or is hidden; the record says so by null
+    return found[1].decode() if found else None
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
     except OSError:
         return None  # lawful: as above
-    return found[1] if found else None
 
 
 # --- where to listen
@@ -183,8 +211,8 @@ def _bind_tcp(address: Address) -> list[socket.socket]:
 
 
 def _bind_unix(path: str, mode: int | None, owner: str | None, group: str | None) -> socket.socket:
-    uid = pwd.getpwnam(owner).pw_uid if owner is not None else -1
-    gid = grp.getgrnam(group).gr_gid if group is not None else -1
+    uid = -1 if owner is None else int(owner) if owner.isdecimal() else pwd.getpwnam(owner).pw_uid
+    gid = -1 if group is None else int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # nobody else may connect before owner and mode are set

@@ -39,10 +39,10 @@ class RoundTrip:
         "_head",
         "_operation",
         "_proxy",
-        "request",
         "_upload",
         "_upload_deadline",
         "_upstream",
+        "request",
     )
 
     def __init__(

@@ -183,7 +183,7 @@ def decide(policy: Policy, request: AccessRequest) -> Decision:
     """The decision of a policy on a request. Total: whatever it does not know is denied."""
     operation, in_version, _, _ = request.classified
     version = request.api_version
-    # hot: a decision prepared by `_judge` is looked up in 0.3 µs; to make it anew takes 2 µs (timeit, kubernetes-1.4).
+    # hot: a decision prepared by `_judge` is looked up in 0.2 µs; to make it anew takes 1.8 µs (timeit, kubernetes-1.4).
     if operation is not None and in_version and policy.api_versions.admit(version):
         usual = policy.usual.get(operation.operation_id)
         if usual is not None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
+_FLUSH_SECONDS = 0.002  # how long the record of a read may wait for others: one write for a burst, unnoticed by who reads it
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -163,7 +164,7 @@ class Service:
         return lambda client, principal: serve_connection(self.proxy, client, gate, principal)
 
     def _flush_soon(self, flush: Callable[[], None]) -> None:
-        self._loop.call_soon(flush)
+        self._loop.call_later(_FLUSH_SECONDS, flush)
 
     async def start(self) -> None:
         """Accepts, and keeps an eye on the engine."""

@@ -29,12 +29,12 @@ _COMPLETED = ("bytes_out", "duration_ms", "engine_ms", "id", "prev", "principal"
 
 
 class Prepared(NamedTuple):
-    """The two lines of one kind of request as %-templates, each cut in two where its hash stands."""
+    """The two lines of one kind of request, cut in two where the hash stands, and at everything that differs."""
 
     decided_front: str
-    decided_back: str
-    completed_front: str
-    completed_back: str
+    decided_back: tuple[str, ...]
+    completed_front: tuple[str, ...]
+    completed_back: tuple[str, ...]
 
 
 class Place(NamedTuple):
@@ -45,25 +45,28 @@ class Place(NamedTuple):
 
 
 def prepare(exchange: Exchange) -> Prepared:
-    """The templates of exchanges that differ from this one only in id, principal, times, status and the answer's length."""
+    """What is the same in all exchanges that differ from this one only in id, principal, times, status and the answer's
+    length."""
     completed = completed_event(exchange)
     completed["bytes_in"] = 0  # a read on the express way has no body
-    return Prepared(*_templates(decided_event(exchange), _DECIDED), *_templates(completed, _COMPLETED))
+    (decided_front,), decided_back = _cut(decided_event(exchange), _DECIDED)
+    return Prepared(decided_front, decided_back, *_cut(completed, _COMPLETED))
 
 
-def _templates(event: Event, varying: tuple[str, ...]) -> tuple[str, str]:
-    members = [
-        (key, f'"{key}":%s' if key in varying else f'"{key}":{_constant(event[key])}') for key in sorted(event)
-    ]
-    front = ",".join(member for key, member in members if key < "hash")
-    back = ",".join(member for key, member in members if key > "hash")
-    if not any(key < "hash" for key in varying):
-        front = front % ()
-    return "{" + front + ",", back + "}"
-
-
-def _constant(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode().replace("%", "%%")
+def _cut(event: Event, varying: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The canonical form in front of the hash and behind it, each cut at the values of `varying`."""
+    sides: tuple[list[str], list[str]] = ["{"], [""]
+    for key in sorted(event):
+        pieces = sides[key > "hash"]
+        pieces[-1] += f'"{key}":'
+        if key in varying:
+            pieces.append("")
+        else:
+            pieces[-1] += orjson.dumps(event[key], option=orjson.OPT_SORT_KEYS).decode()
+        pieces[-1] += ","
+    front, back = sides
+    back[-1] = back[-1].removesuffix(",") + "}"
+    return tuple(front), tuple(back)
 
 
 def lines(
@@ -73,19 +76,20 @@ def lines(
     who = _principal(principal)
     received_time, received_at, forwarded_at, answered_at, completed_at = times
     seq, prev = place
-    front, back, completed_front, completed_back = prepared
+    front, (p0, p1, p2, p3, p4, p5), (f0, f1, f2, f3), (b0, b1, b2, b3, b4, b5, b6) = prepared
 
-    back %= (f'"{exchange_id}"', f'"{prev}"', who, seq + 1, f'"{rfc3339(received_time)}"')
-    decided_hash = hashlib.sha256(f"{prev}{front}{back}".encode()).hexdigest()
-    decided = f'{front}"hash":"{decided_hash}",{back}\n'
+    time = rfc3339(received_time)
+    back = f'{p0}"{exchange_id}"{p1}"{prev}"{p2}{who}{p3}{seq + 1}{p4}"{time}"{p5}'
+    first = hashlib.sha256(f"{prev}{front}{back}".encode()).hexdigest()
+    decided = f'{front}"hash":"{first}",{back}'
 
-    duration, engine = completed_at - received_at, answered_at - forwarded_at
-    front = completed_front % (bytes_out, milliseconds(duration), milliseconds(engine))
-    time = f'"{rfc3339(received_time + duration)}"'
-    back = completed_back % (f'"{exchange_id}"', f'"{decided_hash}"', who, seq + 2, status, time)
-    completed_hash = hashlib.sha256(f"{decided_hash}{front}{back}".encode()).hexdigest()
-    both = f'{decided}{front}"hash":"{completed_hash}",{back}\n'
-    return both.encode(), Place(seq + 2, completed_hash)
+    duration = str(milliseconds(completed_at - received_at))
+    engine = str(milliseconds(answered_at - forwarded_at))
+    time = rfc3339(received_time + (completed_at - received_at))
+    front = f"{f0}{bytes_out}{f1}{duration}{f2}{engine}{f3}"
+    back = f'{b0}"{exchange_id}"{b1}"{first}"{b2}{who}{b3}{seq + 2}{b4}{status}{b5}"{time}"{b6}'
+    second = hashlib.sha256(f"{first}{front}{back}".encode()).hexdigest()
+    return f'{decided}\n{front}"hash":"{second}",{back}\n'.encode(), Place(seq + 2, second)
 
 
 @lru_cache(maxsize=4096)  # one for each process that is connected

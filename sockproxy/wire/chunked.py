@@ -15,7 +15,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 """The end of a body without trailers."""
 
 TRAILER_SECTION_BYTES_MAX = 16 << 10
-"""The lines behind the last chunk; Go's client and server send a few hundred bytes at most, llhttp's users allow 16 KiB."""
+"""The lines behind the last chunk. No docker client or engine is known to send any; Node.js allows as much for a head."""
 
 TRAILER_FIELDS_MAX = 100
 """Fields in a trailer section; precedents for whole heads: Apache httpd 100, websockets 128."""
@@ -50,7 +50,7 @@ class ChunkedBody:
         """The pieces of payload in `data`, which they borrow from; raises BadRequest (CHUNK, TRAILER).
 
         An error takes the pieces before it along: half of a body that is wrong is not handed on.
-        hot: hops from size line to size line; 1.0 us a chunk whatever its size (python -m timeit).
+        hot: hops from size line to size line; 0.7 us a chunk whatever its size (timeit).
         """
         view = memoryview(data)
         size = len(view)
@@ -107,7 +107,6 @@ class ChunkedBody:
             return at + len(held) - before
         self.trailers = _parse_trailers(bytes(held[:end]))
         self.done = True
-        held.clear()
         return at + end - before
 
 

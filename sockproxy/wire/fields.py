@@ -32,7 +32,7 @@ _FIELD_LINES = re.compile(
 _TOKEN_LIST = re.compile(rb"(?:" + _TCHAR + rb"++)?+(?:[ \t]*+,[ \t]*+(?:" + _TCHAR + rb"++)?+)*+")
 
 LIST_ELEMENTS_MAX = 100
-"""Members of a Connection or Trailer field; no known client names more than three."""
+"""Members of a Connection or Trailer field; the docker clients that were looked at send one."""
 
 ONLY_ONCE = {
     # RFC 9112, 3.2: 400 "to any request message that contains more than one Host header field line".
@@ -116,7 +116,7 @@ NEVER_TRAILERS = (
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
-# What clients and engines send, read once. Reading `keep-alive` anew took 1.0 us, and every head is read twice.
+# What clients and engines send, read once: 0.04 us in place of 0.57 (timeit), and every Connection is looked at twice.
 _COMMON_OPTIONS = {
     value: frozenset({value.lower()}) for value in (b"close", b"keep-alive", b"Keep-Alive", b"Upgrade", b"upgrade")
 }
@@ -126,7 +126,7 @@ def parse_fields(raw: bytes, start: int, fields_max: int) -> list[Field]:
     """The fields of `raw` from `start`, where the CRLF of the line before them stands, to its end, a CRLFCRLF.
 
     Raises BadRequest for whatever else is there. hot: one `findall` finds as many lines as there are, or the plain
-    form says why not. Four fields: 1.1 us, `read_fields` 3.9 us (python -m timeit).
+    form says why not. Four fields: 1.0 us, `read_fields` 3.7 us (timeit).
     """
     if not raw.endswith(b"\r\n\r\n"):
         raise BadRequest(400, BadRequestReason.INCOMPLETE, "the head has no empty line at its end")
@@ -220,7 +220,7 @@ def check_trailer_names(value: bytes | None) -> None:
 def _tokens(value: bytes, reason: BadRequestReason, name: str) -> frozenset[bytes]:
     if value.count(b",") >= LIST_ELEMENTS_MAX or _TOKEN_LIST.fullmatch(value) is None:
         raise BadRequest(400, reason, f"{name} is no list of at most {LIST_ELEMENTS_MAX} names")
-    return frozenset(option.strip(b" \t") for option in value.lower().split(b",")) - {b""}
+    return frozenset(option.strip(b" \t") for option in value.lower().split(b","))
 
 
 def end_to_end(fields: Sequence[Field], *, keep_upgrade: bool) -> list[Field]:

@@ -90,7 +90,7 @@ UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, -1)
 
 
 class RequestHead(NamedTuple):
-    """A request's head, valid. A tuple: made for every request, in a third of a frozen dataclass's time."""
+    """A request's head, valid. A tuple: made for every request in 0.16 us, as a frozen dataclass 0.56 (timeit)."""
 
     method: str
     target: str
@@ -117,7 +117,7 @@ def parse_request_head(raw: bytes, fields_max: int) -> RequestHead:
     """A request's head from its first byte through its empty line; raises BadRequest.
 
     A head of HTTP/1.0 without Host gets an empty one, since it goes on as HTTP/1.1.
-    hot: 3.2 us for the head of a docker CLI's create (python -m timeit); see `parse_fields`.
+    hot: 3.2 us for the head of a docker CLI's create (timeit); see `parse_fields`.
     """
     line = _REQUEST_LINE.match(raw)
     if line is not None:
@@ -222,8 +222,9 @@ def _framing(named: Mapping[bytes, bytes], minor: int) -> Framing | None:
 
 
 def _is_kept_alive(options: frozenset[bytes], minor: int) -> bool:
-    # RFC 9112, 9.3: "If the close connection option is present, the connection will not persist"; else 1.1 does, and
-    # 1.0 if "the keep-alive connection option is present".
+    # RFC 9112, 9.3: with the close option "the connection will not persist after the current response"; else HTTP/1.1
+    # does persist, and HTTP/1.0 does if the keep-alive option is there (a proxy must not honour that, but a gateway is an
+    # origin server to its clients: RFC 9110, 3.7).
     return b"close" not in options and (minor == 1 or b"keep-alive" in options)
 
 

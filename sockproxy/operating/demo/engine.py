@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from sockproxy.operating.demo.api import routes
-from sockproxy.operating.demo.api.answers import drop_invented_type, refusal
+from sockproxy.operating.demo.api.answers import drop_invented_fields, refusal
 from sockproxy.operating.demo.api.calls import Call
 from sockproxy.operating.demo.api.connection import HalfClosing
 from sockproxy.operating.demo.objects.bounds import Bounds
@@ -53,7 +53,7 @@ class DemoEngine:
             return await self._dispatch(request)
 
         application = web.Application(client_max_size=self._bounds.body_bytes_max, middlewares=[dispatch])
-        application.on_response_prepare.append(drop_invented_type)
+        application.on_response_prepare.append(drop_invented_fields)
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -96,17 +96,21 @@ class DemoEngine:
             return web.Response(status=301, headers={"Location": redirect.location})
         self._remember(request.method, request.raw_path.partition("?")[0])
         if request.method == "OPTIONS":
-            return web.Response()
+            return empty_answer(200)
         found = routes.find(request.method, path)
         version = routes.asked_version(path)
         if found is None:
-            return refusal(404, "page not found", version, has_all_headers=False)
-        return await self._answer(request, found, path, query)
-
-    async def _answer(self, request: web.Request, found: routes.Found, path: str, query: str) -> web.StreamResponse:
-        version = found.version
+            return refusal(404, "page not found", version, {})
         try:
             routes.check_version(path)
+        except Refused as refused:
+            known = {name: value for name, value in HEADERS.items() if name != "Docker-Experimental"}
+            return refusal(refused.status, refused.message, version, known)
+        return await self._answer(request, found, query)
+
+    async def _answer(self, request: web.Request, found: routes.Found, query: str) -> web.StreamResponse:
+        version = found.version
+        try:
             fields = parse_qs(query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
             return await found.operation(Call(request, self.state, version, found.names, fields))
         except Refused as refused:

@@ -4,6 +4,7 @@ Owns what is the same in all answers. Must not know operations. Sizes, types and
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -21,13 +22,14 @@ HEADERS = {
 }
 RAW_STREAM = "application/vnd.docker.raw-stream"
 NO_TYPE = "application/octet-stream"
-"""What aiohttp puts in where there is no type; `drop_invented_type` takes it out again."""
 
 
-async def drop_invented_type(_request: web.BaseRequest, answer: web.StreamResponse) -> None:
-    """A signal handler: the engine sends no Content-Type where the operation names none."""
+async def drop_invented_fields(_request: web.BaseRequest, answer: web.StreamResponse) -> None:
+    """A signal handler: takes out what aiohttp puts in where the engine names no type or server."""
     if answer.headers.get("Content-Type") == NO_TYPE:
         del answer.headers["Content-Type"]
+    if answer.headers.get("Server") != HEADERS["Server"]:
+        del answer.headers["Server"]
 
 
 def encode(document: Any) -> bytes:
@@ -57,9 +59,8 @@ async def stream_answer(request: web.Request, content_type: str = "", status: in
     return answer
 
 
-def refusal(status: int, message: str, version: tuple[int, ...], *, has_all_headers: bool = True) -> web.Response:
+def refusal(status: int, message: str, version: tuple[int, ...], headers: Mapping[str, str] = HEADERS) -> web.Response:
     """An error: JSON, and plain text below API 1.24."""
-    headers = dict(HEADERS) if has_all_headers else {"Server": HEADERS["Server"]}
     if version >= JSON_ERRORS_SINCE:
         return web.Response(
             status=status, body=encode({"message": message}), headers={**headers, "Content-Type": "application/json"}

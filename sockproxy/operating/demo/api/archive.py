@@ -42,7 +42,7 @@ async def put(call: Call) -> web.StreamResponse:
     if kind is None:
         raise Refused(404, f"Could not find the file {path} in container {call.name}")
     if kind == "file":
-        raise Refused(400, "extraction point is not a directory")
+        raise Refused(500, "extraction point is not a directory")
     try:
         unpack(files, path, await call.request.read())
     except (tarfile.TarError, OSError, EOFError) as fault:

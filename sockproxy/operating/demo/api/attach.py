@@ -63,7 +63,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
     container, wishes = _attachable(call)
     socket = web.WebSocketResponse()
     if not socket.can_prepare(call.request).ok:
-        return web.Response(status=400)
+        return web.Response(status=400, body=b"not websocket protocol")
     await socket.prepare(call.request)
 
     async def read() -> bytes:
@@ -86,7 +86,7 @@ async def create_exec(call: Call) -> web.StreamResponse:
 
 async def start_exec(call: Call) -> web.StreamResponse:
     """Detached it is an ordinary answer, whatever else the request says; else the connection is the program's."""
-    body = await (call.body(GOT_EOF) if call.version >= (1, 22) else call.optional_body())
+    body = await (call.body(GOT_EOF) if call.version >= (1, 22) else call.untyped_body(GOT_EOF))
     instance = call.state.exec(call.name)
     execs.check_startable(instance)
     if body.get("Detach"):

@@ -46,11 +46,11 @@ class Call:
         """Everything is true but the empty text, 0, no, false and none (httputils.BoolValue)."""
         return self.text(key).strip().lower() not in _FALSE if key in self.query else default
 
-    def number(self, key: str) -> int:
+    def number(self, key: str, *, status: int = 400) -> int:
         """Raises Refused with the words of Go's strconv."""
         text = self.text(key)
         if not _INTEGER.fullmatch(text):
-            raise Refused(400, f'strconv.Atoi: parsing "{text}": invalid syntax')
+            raise Refused(status, f'strconv.Atoi: parsing "{text}": invalid syntax')
         return int(text)
 
     def filters(self) -> dict[str, frozenset[str]]:
@@ -67,11 +67,16 @@ class Call:
         return {key: frozenset(map(str, values)) for key, values in found.items() if values}
 
     async def body(self, on_empty: Refused = EOF) -> Json:
-        """The JSON object of the body. Raises Refused; `on_empty` is for operations with words of their own."""
+        """The JSON object of a body that says that it is one. Raises Refused."""
         content_type = self.request.headers.get("Content-Type", "")
         raw = await self.request.read()
         if raw and content_type.partition(";")[0].strip().lower() != "application/json":
             raise Refused(400, f"Content-Type specified ({content_type}) must be 'application/json'")
+        return await self.untyped_body(on_empty)
+
+    async def untyped_body(self, on_empty: Refused = EOF) -> Json:
+        """The JSON object of the body, whatever its type. Raises Refused; `on_empty` is an operation's own words."""
+        raw = await self.request.read()
         try:
             found = json.loads(raw)
         except ValueError:
@@ -81,10 +86,6 @@ class Call:
         if not isinstance(found, dict | None):
             raise Refused(500, "json: cannot unmarshal the body into a Go struct")
         return found or {}
-
-    async def optional_body(self) -> Json:
-        """The body, or nothing where there is none."""
-        return await self.body() if self.request.body_exists and await self.request.read() else {}
 
     async def until_client_ends(self, work: Awaitable[T]) -> T | None:
         """The result of some waiting, or None once the client has closed its sending side: then the engine ends a stream."""

@@ -12,7 +12,7 @@ from aiohttp import web
 from sockproxy.operating.demo.api.answers import empty_answer, json_answer
 from sockproxy.operating.demo.api.calls import Call
 from sockproxy.operating.demo.objects import describe, lifecycle
-from sockproxy.operating.demo.objects.refusals import Refused, not_running
+from sockproxy.operating.demo.objects.refusals import Refused
 from sockproxy.operating.demo.objects.state import Container, State, volume_names
 from sockproxy.operating.demo.objects.times import parse_unix_time
 from sockproxy.operating.demo.programs.process import parse_signal
@@ -33,7 +33,7 @@ async def list_containers(call: Call) -> web.StreamResponse:
     shows_all = call.flag("all") or "status" in filters or "exited" in filters
     newest_first = list(reversed(state.containers.values()))
     found = [each for each in newest_first if (shows_all or each.is_running) and _matches(state, each, filters)]
-    limit = call.number("limit") if call.text("limit") else 0
+    limit = call.number("limit", status=500) if call.text("limit") else 0
     chosen = [each for each in newest_first if _matches(state, each, filters)][:limit] if limit > 0 else found
     documents = [describe.container_summary(state, each, with_size=call.flag("size")) for each in chosen]
     return await json_answer(call.request, documents)
@@ -128,18 +128,20 @@ async def _restart(state: State, container: Container, seconds: int | None) -> N
 
 
 def _seconds(call: Call) -> int | None:
-    return call.number("t") if call.text("t") else None
+    return call.number("t", status=500) if call.text("t") else None
 
 
 async def kill(call: Call) -> web.StreamResponse:
-    container = call.state.container(call.name)
     text = call.text("signal") or "KILL"
     try:
         number = parse_signal(text)
     except ValueError:
-        raise Refused(400, f"Invalid signal: {text}") from None
-    if not container.is_running:
-        raise Refused(409, f"Cannot kill container: {call.name}: {not_running(container.id).message}")
+        raise _no_signal(call.name, text) from None
+    try:
+        container = call.state.container(call.name)
+        container.running_process()
+    except Refused as refused:
+        raise Refused(refused.status, f"Cannot kill container: {call.name}: {refused.message}") from None
     process = container.process
     process.thaw()
     lifecycle.send(call.state, container, number)
@@ -147,6 +149,12 @@ async def kill(call: Call) -> web.StreamResponse:
         container.is_stopped_by_hand = True
         await asyncio.shield(call.state.spawn(process.wait()))
     return empty_answer()
+
+
+def _no_signal(name: str, text: str) -> Refused:
+    if text.isascii() and text.isdigit():
+        return Refused(500, f"Cannot kill container: {name}: The linux daemon does not support signal {text}")
+    return Refused(400, f"Invalid signal: {text}")
 
 
 async def pause(call: Call) -> web.StreamResponse:

@@ -53,7 +53,7 @@ async def create_network(call: Call) -> web.StreamResponse:
     if driver in ("host", "null"):
         raise Refused(403, f'only one instance of "{driver}" network is allowed')
     if not name.strip():
-        raise Refused(400, "network name can not be empty")
+        raise Refused(500, f"invalid name: {name}")
     if any(network.name == name for network in state.networks.values()):
         raise Refused(409, f"network with name {name} already exists")
     if len(state.networks) >= state.bounds.named_max:

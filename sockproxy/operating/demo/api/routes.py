@@ -97,6 +97,7 @@ _TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("POST", "/grpc", _not_imitated("Grpc")),
     ("GET", "/swarm", system.not_a_manager),
     ("GET", "/swarm/unlockkey", system.not_a_manager),
+    ("POST", "/swarm/leave", system.not_in_a_swarm),
     ("POST", "/swarm/{}", system.not_a_manager),
     *((method, f"/{kind}{tail}", system.not_a_manager)
       for kind in ("services", "nodes", "tasks", "secrets", "configs")

@@ -24,7 +24,9 @@ async def ping(call: Call) -> web.StreamResponse:
         "Pragma": "no-cache",
         "Content-Type": "text/plain; charset=utf-8",
     }
-    return web.Response(body=b"" if call.request.method == "HEAD" else b"OK", headers=headers)
+    if call.request.method == "HEAD":
+        return web.Response(headers={**headers, "Content-Length": "0"})
+    return web.Response(body=b"OK", headers=headers)
 
 
 async def version(call: Call) -> web.StreamResponse:
@@ -163,6 +165,10 @@ async def not_a_manager(_call: Call) -> web.StreamResponse:
         'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
         "and try again.",
     )
+
+
+async def not_in_a_swarm(_call: Call) -> web.StreamResponse:
+    raise Refused(503, "This node is not part of a swarm")
 
 
 async def experimental(call: Call) -> web.StreamResponse:

@@ -33,6 +33,10 @@ _HOST_CONFIG: Json = {
     "IOMaximumIOps": 0, "IOMaximumBandwidth": 0, "MaskedPaths": [], "ReadonlyPaths": [], "Mounts": [], "Tmpfs": {},
     "Sysctls": {}, "Init": False, "StorageOpt": {},
 }  # fmt: skip
+_EXEC_CONFIG: Json = {
+    "Cmd": [], "Env": [], "User": "", "WorkingDir": "", "DetachKeys": "", "Tty": False, "Privileged": False,
+    "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
+}  # fmt: skip
 _FILLED: Json = {
     "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "default", "PortBindings": {},
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "CgroupnsMode": "host", "IpcMode": "private",
@@ -55,7 +59,7 @@ _JSON_TYPES = {bool: "bool", int: "number", float: "number", str: "string", list
 
 def config_of(body: Mapping[str, Any], image: Image) -> Json:
     """The container's Config: what was asked for, over what the image brings. Raises Refused."""
-    config = _typed(body, _CONFIG)
+    config = _typed(body, _CONFIG, "ContainerConfigWrapper")
     kind = image.kind
     if not config["Entrypoint"]:
         config["Entrypoint"] = list(kind.entrypoint) or None
@@ -78,8 +82,8 @@ def host_config_of(body: Mapping[str, Any]) -> Json:
     """The container's HostConfig; without one in the body its fields count at the top. Raises Refused."""
     inner = body.get("HostConfig")
     if inner is not None and not isinstance(inner, dict):
-        raise _wrong_type("HostConfig", inner, dict)
-    host = _typed(body if inner is None else inner, _HOST_CONFIG)
+        raise _wrong_type("ContainerConfigWrapper.HostConfig", inner, "container.HostConfig")
+    host = _typed(body if inner is None else inner, _HOST_CONFIG, "HostConfig.HostConfig")
     for name, value in _FILLED.items():
         if not host[name] or host[name] == {"Type": "", "Config": {}}:
             host[name] = copy.deepcopy(value)
@@ -108,24 +112,30 @@ def flag_of(body: Mapping[str, Any], name: str) -> bool:
     return bool(_typed(body, {name: False})[name])
 
 
-def words_of(body: Mapping[str, Any], name: str) -> list[str]:
-    """A list of texts. Raises Refused."""
-    return [str(word) for word in _typed(body, {name: []})[name] or []]
+def exec_config_of(body: Mapping[str, Any]) -> Json:
+    """The fields of an exec. Raises Refused."""
+    try:
+        config = _typed(body, _EXEC_CONFIG, "ExecConfig")
+    except Refused as refused:
+        raise Refused(400, refused.message) from None
+    if not config["Cmd"]:
+        raise Refused(400, "No exec command specified")
+    return {**config, "Env": config["Env"] or []}
 
 
-def _typed(body: Mapping[str, Any], fields: Mapping[str, Any]) -> Json:
+def _typed(body: Mapping[str, Any], fields: Mapping[str, Any], owner: str = "Request") -> Json:
     """The known fields of a body; lists and maps that are missing or empty are null, as Go keeps them."""
     typed: Json = {}
     for name, default in fields.items():
         value = body.get(name)
-        if isinstance(value, str) and name in _MAYBE_ONE:
+        if isinstance(value, str) and name in _MAYBE_ONE and owner != "ExecConfig":
             value = [value]
         if value is None:
             value = default
         elif type(value) is not type(default):
-            raise _wrong_type(name, value, type(default))
+            raise _wrong_type(f"{owner}.{name}", value, _GO_TYPES[type(default)])
         if name in _LISTS_OF_TEXT and not all(isinstance(entry, str) for entry in value):
-            raise _wrong_type(name, next(entry for entry in value if not isinstance(entry, str)), str)
+            raise _wrong_type(f"{owner}.{name}", next(entry for entry in value if not isinstance(entry, str)), "string")
         typed[name] = copy.deepcopy(value) if value or not isinstance(value, list | dict) else None
     return typed
 
@@ -135,6 +145,6 @@ def _without(fields: Json, names: tuple[str, ...]) -> Json:
     return {name: value for name, value in fields.items() if value or name not in names}
 
 
-def _wrong_type(name: str, value: object, wanted: type) -> Refused:
+def _wrong_type(name: str, value: object, wanted: str) -> Refused:
     kind = _JSON_TYPES.get(type(value), "null")
-    return Refused(500, f"json: cannot unmarshal {kind} into Go struct field .{name} of type {_GO_TYPES[wanted]}")
+    return Refused(500, f"json: cannot unmarshal {kind} into Go struct field {name} of type {wanted}")

@@ -27,24 +27,11 @@ def create(state: State, container: Container, body: Mapping[str, Any]) -> Exec:
     container.running_process()
     if container.status == "paused":
         raise Refused(409, f"Container {container.name} is paused, unpause the container before exec")
-    words = creation.words_of(body, "Cmd")
-    if not words:
-        raise Refused(400, "No exec command specified")
+    config = creation.exec_config_of(body)
     _make_room(state)
-    config = {
-        "Cmd": words,
-        "Env": creation.words_of(body, "Env"),
-        "User": creation.text_of(body, "User"),
-        "WorkingDir": creation.text_of(body, "WorkingDir"),
-        "DetachKeys": creation.text_of(body, "DetachKeys"),
-        **{
-            name: creation.flag_of(body, name)
-            for name in ("Tty", "Privileged", "AttachStdin", "AttachStdout", "AttachStderr")
-        },
-    }
     instance = Exec(new_id(), container, config)
     state.execs[instance.id] = instance
-    tell(state, container, f"exec_create: {' '.join(words)}", execID=instance.id)
+    tell(state, container, f"exec_create: {' '.join(config['Cmd'])}", execID=instance.id)
     return instance
 
 

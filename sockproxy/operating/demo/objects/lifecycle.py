@@ -311,7 +311,7 @@ def rename(state: State, container: Container, name: str) -> None:
     if plain == container.name:
         raise Refused(400, "Renaming a container with the same name as its current name")
     try:
-        check_name(state, name)
+        check_name(state, f"/{plain}")
     except Refused as refused:
         raise Refused(refused.status, f"Error when allocating new name: {refused.message}") from None
     old, container.name = container.name, plain

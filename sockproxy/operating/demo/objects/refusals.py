@@ -31,7 +31,7 @@ def no_such_network(name: str) -> Refused:
 
 
 def no_such_volume(name: str) -> Refused:
-    return Refused(404, f"get {name}: no such volume")
+    return Refused(404, f"get {name}: no such volume" if name else "get: no such volume")
 
 
 def ambiguous(prefix: str) -> Refused:

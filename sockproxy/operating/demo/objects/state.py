@@ -186,15 +186,12 @@ class State:
 
     def image(self, name: str) -> Image:
         """By reference, id, or unique prefix of an id, with or without `sha256:`. Raises Refused."""
-        try:
-            reference = parse_reference(name)
-        except ValueError:
-            reference = None
+        reference, fault = _parsed(name)
         for known, image_id in self.tags.items():
             if known == reference or (reference and reference.digest and self.is_digest_of(reference, known)):
                 return self.images[image_id]
-        shown = str(reference) if reference else name
-        return self._by_prefix(self.images, f"sha256:{name.removeprefix('sha256:')}", refusals.no_such_image(shown))
+        missing = refusals.no_such_image(str(reference)) if reference else Refused(400, fault)
+        return self._by_prefix(self.images, f"sha256:{name.removeprefix('sha256:')}", missing)
 
     def is_digest_of(self, wanted: Reference, known: Reference) -> bool:
         return wanted.repository == known.repository and wanted.digest == self.images[self.tags[known]].digest
@@ -239,6 +236,13 @@ class State:
 
     def containers_with(self, volume: Volume) -> list[Container]:
         return [container for container in self.containers.values() if volume.name in volume_names(container)]
+
+
+def _parsed(name: str) -> tuple[Reference | None, str]:
+    try:
+        return parse_reference(name), ""
+    except ValueError as fault:
+        return None, str(fault)
 
 
 def volume_names(container: Container) -> set[str]:
