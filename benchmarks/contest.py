@@ -55,14 +55,15 @@ def run(names: tuple[str, ...], scenarios: tuple[str, ...], effort: Effort, tell
 
 def _measure(scenario: str, subject: Subject, effort: Effort) -> Numbers:
     """One scenario on one proxy. Raises RuntimeError, with who failed at what, if a request got no right answer."""
+    held = subject.descriptors()
     try:
-        return SCENARIOS[scenario].run(subject, effort)
+        return SCENARIOS[scenario].run(subject, effort) | {"descriptors": held}
     except (OSError, load.WrongAnswer) as failure:
         raise RuntimeError(f"{subject.name} failed at {scenario}: {failure}") from failure
 
 
 def _due(scenarios: tuple[str, ...], number: int, effort: Effort) -> list[str]:
-    return [name for name in scenarios if number < effort.idle_rounds or not SCENARIOS[name].has_own_proxy]
+    return [name for name in scenarios if number < effort.rare_rounds or not SCENARIOS[name].is_rare]
 
 
 @contextmanager

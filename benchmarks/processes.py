@@ -48,6 +48,11 @@ def _thread_ns(thread: Path) -> int:
         return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_NS
 
 
+def descriptors(pids: list[int]) -> int:
+    """Open files of all of them."""
+    return sum(len(os.listdir(_PROC / str(pid) / "fd")) for pid in pids)
+
+
 def memory(pids: list[int]) -> Memory:
     """Memory of all of them together."""
     each = [_memory(pid) for pid in pids]

@@ -160,6 +160,10 @@ class Subject:
         """CPU time of its processes until now, in microseconds."""
         return processes.cpu_ns(self.pids) / 1e3
 
+    def descriptors(self) -> int:
+        """Open files of its processes now: what grows from round to round is residue of a scenario."""
+        return processes.descriptors(self.pids)
+
     def memory(self) -> processes.Memory:
         """Memory of its processes now."""
         return processes.memory(self.pids)

@@ -16,6 +16,8 @@ from benchmarks.proxies import BASELINE, PROXIES, version
 from benchmarks.scenarios import SCENARIOS, Effort, Measure
 
 _ABSENT = "-"
+_STEADY_MAX = 1.5  # the dearest round to the cheapest; more is noise, or a proxy that changed its ways meanwhile
+_RESIDUE_MIN = 1000  # descriptors, last round to first; enough to change how HAProxy treats its pool
 
 
 def markdown(results: Results, names: Sequence[str], effort: Effort) -> str:
@@ -27,7 +29,7 @@ def markdown(results: Results, names: Sequence[str], effort: Effort) -> str:
         for measure in SCENARIOS[scenario].measures:
             cells = [_cell(by_proxy, name, baseline, measure) for name in names]
             rows.append([measure.title, measure.unit, *cells, _wanted(measure)])
-    return _caption(names, baseline, effort) + "\n" + _aligned(rows)
+    return _caption(names, baseline, effort) + "\n" + _aligned(rows) + _doubts(results)
 
 
 def _caption(names: Sequence[str], baseline: str, effort: Effort) -> str:
@@ -41,6 +43,20 @@ def _caption(names: Sequence[str], baseline: str, effort: Effort) -> str:
         f"{effort.idle_streams[-1]:,} for memory",
     ]
     return ".\n".join(parts) + ".\n"
+
+
+def _doubts(results: Results) -> str:
+    """What a median hides: costs that varied much between the rounds (in their order), and proxies that kept residue."""
+    lines = []
+    for scenario, by_proxy in results.items():
+        for name, rounds in by_proxy.items():
+            cpu = [numbers["cpu"] for numbers in rounds if "cpu" in numbers]
+            if cpu and max(cpu) > _STEADY_MAX * min(cpu):
+                lines.append(f"- unsteady: {scenario}, {name}: {', '.join(map(_number, cpu))}")
+            if rounds and rounds[-1]["descriptors"] - rounds[0]["descriptors"] > _RESIDUE_MIN:
+                grown = f"{rounds[0]['descriptors']:.0f} to {rounds[-1]['descriptors']:.0f}"
+                lines.append(f"- residue: before {scenario}, {name} held {grown} descriptors: do not use its figures")
+    return "".join(f"\n{line}" for line in ["", *lines, ""]) if lines else ""
 
 
 def _cell(by_proxy: Mapping[str, Sequence[Mapping[str, float]]], name: str, baseline: str, measure: Measure) -> str:

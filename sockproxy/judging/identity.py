@@ -43,4 +43,6 @@ def identify(peer: Peer) -> Principal:
         key = f"uid:{peer.uid}"
     else:
         key = f"address:{(peer.address or '').rpartition(':')[0]}"
-    return Principal(peer.kind, peer.uid, peer.gid, peer.pid, peer.exe, peer.container, peer.tls_subject, peer.address, key)
+    return Principal(
+        peer.kind, peer.uid, peer.gid, peer.pid, peer.exe, peer.container, peer.tls_subject, peer.address, key
+    )

@@ -5,7 +5,7 @@ authentication, so it belongs on the loopback interface or a unix socket.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,15 +15,11 @@ _INDEX = """<!doctype html><title>sockproxy</title><h1>sockproxy</h1>
 """
 
 
-class Readiness(NamedTuple):
-    """Whether requests can be served now, and in one line why not."""
-
-    is_ready: bool
-    detail: str
-
-
-def make_application(registry: CollectorRegistry, readiness: Callable[[], Awaitable[Readiness]]) -> web.Application:
-    """`/metrics` (Prometheus text), `/healthz` (200 as long as the process serves), `/readyz` (200 or 503)."""
+def make_application(
+    registry: CollectorRegistry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
+) -> web.Application:
+    """`/metrics` (Prometheus text), `/healthz` (200 as long as the process serves), `/readyz` (200 or 503, as `readiness` says,
+    which also gives a line for people)."""
 
     async def metrics(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -32,8 +28,8 @@ def make_application(registry: CollectorRegistry, readiness: Callable[[], Awaita
         return web.Response(text="ok\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        ready = await readiness()
-        return web.Response(text=f"{ready.detail}\n", status=200 if ready.is_ready else 503)
+        is_ready, detail = await readiness()
+        return web.Response(text=f"{detail}\n", status=200 if is_ready else 503)
 
     async def index(request: web.Request) -> web.Response:
         return web.Response(text=_INDEX, content_type="text/html")

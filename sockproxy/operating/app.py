@@ -14,9 +14,9 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from sockproxy import __version__
 from sockproxy.data import load_operations
 from sockproxy.errors import AuditRefused, ConfigError
 from sockproxy.exchange import Exchange, Times
+from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.listener import Census, Listener, Serve, bind
@@ -36,6 +37,7 @@ from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Effect, Policy
 from sockproxy.operating.config import Config
+from sockproxy.operating.workers import Sum, Worker, fork_workers, supervise, tell_metrics, trail_of
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Account, Metrics
 from sockproxy.recording.prepared import Prepared, prepare
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
-_FLUSH_SECONDS = 0.002  # how long the record of a read may wait for others: one write for a burst, unnoticed by who reads it
+_FLUSH_SECONDS = (
+    0.002  # how long the record of a read may wait for others: one write for a burst, unnoticed by who reads it
+)
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -76,8 +80,10 @@ class Observers:
         decision = exchange.decision
         if decision is not None and Effect.DENY in (decision.effect, decision.shadow):
             log_denial(exchange)
-        elif exchange.detail:
-            log.warning("request-failed", extra={"exchange": exchange.id, "detail": exchange.detail})
+        elif exchange.engine_error_reason is not None:
+            log.warning("engine-failed", extra={"exchange": exchange.id, "reason": exchange.detail})
+        elif exchange.bad_request_reason is not None:
+            log.info("bad-request", extra={"exchange": exchange.id, "reason": exchange.detail})
 
     def account(self, exchange: Exchange) -> tuple[Prepared, Account]:
         return prepare(exchange), self._metrics.account(exchange)
@@ -248,23 +254,68 @@ def serve(config: Config, reload: Reload, workers: int = 1) -> int:
     raise_descriptor_limit(config)
     sockets = bind_all(config)
     try:
+        if workers > 1:
+            return _serve_by_workers(config, reload, sockets, workers)
         uvloop.run(_run(config, reload, sockets))
+        return 0
     finally:
         remove_socket_files(sockets)
-    return 0
 
 
-async def _run(config: Config, reload: Reload, sockets: Sockets) -> None:
+async def _run(
+    config: Config, reload: Reload, sockets: Sockets, on_started: Callable[[Service], None] | None = None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = stop_signal()
     async with running(config, sockets) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
+        if on_started is not None:
+            on_started(service)
         # What was made until now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         await stop.wait()
         log.info("draining", extra={"connections": sum(len(listener.tasks) for listener in service.listeners)})
     log.info("stopped")
+
+
+def _serve_by_workers(config: Config, reload: Reload, sockets: Sockets, count: int) -> int:
+    def work(number: int, channel: socket.socket) -> int:
+        def tell(service: Service) -> None:
+            tell_metrics(channel, service.registry)
+
+        uvloop.run(_run(_of_worker(config, number), lambda: _of_worker(reload(), number), sockets, tell))
+        return 0
+
+    workers = fork_workers(count, work)
+    return 0 if uvloop.run(_supervise(config, workers)) else 1
+
+
+def _of_worker(config: Config, number: int) -> Config:
+    """What a worker is to do of it: all but the admin listener, with audit trails of its own."""
+    audit = tuple(replace(sink, file=trail_of(sink.file, number)) for sink in config.audit)
+    return replace(config, admin=None, audit=audit)
+
+
+async def _supervise(config: Config, workers: list[Worker]) -> bool:
+    """The parent's part: the admin listener, and the workers' ends."""
+    stop = stop_signal()
+    loop = asyncio.get_running_loop()
+    registry = CollectorRegistry()
+    Sum(workers, registry)
+    hangups = HangupWatch(loop)
+    engine = Engine(config.engine, config.limits, loop, hangups)
+
+    async def readiness() -> tuple[bool, str]:
+        return _readiness(config, stop.is_set(), await engine.ping())
+
+    admin = None if config.admin is None else await _start_admin(config.admin, registry, readiness)
+    try:
+        return await supervise(workers, stop)
+    finally:
+        hangups.close()
+        if admin is not None:
+            await admin[0].cleanup()
 
 
 @asynccontextmanager
@@ -277,13 +328,28 @@ async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
             "listening",
             extra={"listener": listener.name, "address": str(listener.address), "policy": listener.policy.name},
         )
-    admin = await _start_admin(service)
+
+    async def readiness() -> tuple[bool, str]:
+        is_up = await service.engine.ping()
+        service.metrics.engine_up(is_up)
+        return _readiness(config, service.proxy.is_draining, is_up)
+
+    admin = None
+    if config.admin is not None:
+        admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
     try:
         yield service
     finally:
         await service.drain()
         if admin is not None:
             await admin.cleanup()
+
+
+def _readiness(config: Config, is_draining: bool, is_up: bool) -> tuple[bool, str]:
+    """Whether requests can be served now, and in one line why not."""
+    if is_draining:
+        return False, "draining"
+    return is_up, "ready" if is_up else f"the engine at {config.engine} does not answer"
 
 
 def stop_signal() -> asyncio.Event:
@@ -295,26 +361,19 @@ def stop_signal() -> asyncio.Event:
     return stop
 
 
-async def _start_admin(service: Service) -> "AppRunner | None":
-    config = service.config
-    if config.admin is None:
-        return None
+async def _start_admin(
+    address: Address, registry: CollectorRegistry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
+) -> "tuple[AppRunner, Address]":
+    """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: aiohttp takes longer to import than all the rest, and clients are already served.
-    from sockproxy.operating.admin import Readiness, make_application, start_admin
+    from sockproxy.operating.admin import make_application, start_admin
 
-    async def readiness() -> Readiness:
-        if service.proxy.is_draining:
-            return Readiness(False, "draining")
-        is_up = await service.engine.ping()
-        service.metrics.engine_up(is_up)
-        return Readiness(is_up, "ready" if is_up else f"the engine at {config.engine} does not answer")
-
-    sockets = bind(config.admin, mode=0o600)
-    if config.admin.scheme == "tcp":
-        service.admin = config.admin._replace(port=sockets[0].getsockname()[1])
-    runner = await start_admin(make_application(service.registry, readiness), sockets)
-    log.info("admin", extra={"address": str(service.admin)})
-    return runner
+    sockets = bind(address, mode=0o600)
+    if address.scheme == "tcp":
+        address = address._replace(port=sockets[0].getsockname()[1])
+    runner = await start_admin(make_application(registry, readiness), sockets)
+    log.info("admin", extra={"address": str(address)})
+    return runner, address
 
 
 def raise_descriptor_limit(config: Config) -> None:

@@ -67,10 +67,10 @@ def py_attach(client: docker.DockerClient) -> list[Any]:
 
 
 def py_terminal(client: docker.DockerClient) -> list[Any]:
-    container = client.containers.run(
-        IMAGE, ["sh", "-c", 'echo ready; read line; stty size; echo "$line"'], detach=True, tty=True, stdin_open=True
-    )
-    stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1, "logs": 1})
+    script = 'echo ready; read line; stty size; echo "$line"'
+    container = client.containers.create(IMAGE, ["sh", "-c", script], tty=True, stdin_open=True)
+    stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    container.start()
     seen = stream.read(len(b"ready\r\n"))
     container.resize(height=40, width=100)
     stream._sock.sendall(b"typed\n")
@@ -81,8 +81,9 @@ def py_archives(client: docker.DockerClient) -> list[Any]:
     container = client.containers.run(IMAGE, "sleep 1000", detach=True)
     put = container.put_archive("/tmp", tar_of(big=BIG))
     pieces, stat = container.get_archive("/tmp/big")
+    fetched = b"".join(pieces)  # the engine holds the container until it is read
     exported = b"".join(container.export())
-    return [put, files_in(b"".join(pieces))["big"] == BIG, stat["size"], files_in(exported)["tmp/big"] == BIG]
+    return [put, files_in(fetched)["big"] == BIG, stat["size"], files_in(exported)["tmp/big"] == BIG]
 
 
 def py_build(client: docker.DockerClient) -> list[Any]:

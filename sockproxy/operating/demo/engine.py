@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from sockproxy.operating.demo.api import routes
-from sockproxy.operating.demo.api.answers import drop_invented_fields, refusal
+from sockproxy.operating.demo.api.answers import HEADERS, drop_invented_fields, empty_answer, refusal
 from sockproxy.operating.demo.api.calls import Call
 from sockproxy.operating.demo.api.connection import HalfClosing
 from sockproxy.operating.demo.objects.bounds import Bounds

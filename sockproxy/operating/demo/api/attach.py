@@ -4,8 +4,6 @@ Owns the order of takeover, answer and start, which is that of dockerd 20.10: an
 exec start before. Must not know how bytes move (`hijack`).
 """
 
-import re
-
 from aiohttp import WSMsgType, web
 
 from sockproxy.operating.demo.api import hijack
@@ -42,9 +40,9 @@ async def attach(call: Call) -> web.StreamResponse:
 def _attachable(call: Call) -> tuple[Container, Wishes]:
     container = call.state.container(call.name)
     if container.status == "paused":
-        raise Refused(409, f"container {container.id} is paused, unpause the container before attach")
+        raise Refused(409, f"container {call.name} is paused, unpause the container before attach")
     if container.status == "restarting":
-        raise Refused(409, f"container {container.id} is restarting, wait until the container is running")
+        raise Refused(409, f"container {call.name} is restarting, wait until the container is running")
     try:
         keys = hijack.parse_detach_keys(call.text("detachKeys"))
     except ValueError as fault:
@@ -85,18 +83,21 @@ async def create_exec(call: Call) -> web.StreamResponse:
 
 
 async def start_exec(call: Call) -> web.StreamResponse:
-    """Detached it is an ordinary answer, whatever else the request says; else the connection is the program's."""
+    """Detached it is an ordinary answer, whatever else the request says; else the connection is the program's, and
+    why it cannot be started stands in the stream."""
     body = await (call.body(GOT_EOF) if call.version >= (1, 22) else call.untyped_body(GOT_EOF))
     instance = call.state.exec(call.name)
-    execs.check_startable(instance)
     if body.get("Detach"):
         execs.start(call.state, instance)
         return empty_answer(200)
     client = take_over(call.request, hijack.head(call.request, has_engine_headers=True))
-    process = execs.start(call.state, instance)
-    if process is None:
-        await client.write(_cannot_run(instance))
-    elif await hijack.join(client.read, client.write, process, _wishes_of(instance)):
+    try:
+        process = execs.start(call.state, instance)
+    except Refused as refused:
+        text = f"{refused.message}\r\n".encode(errors="replace")
+        await client.write(text if instance.config["Tty"] else hijack.frame(1, text))
+        return await taken_over(client)
+    if await hijack.join(client.read, client.write, process, _wishes_of(instance)):
         lifecycle.tell(call.state, instance.container, "exec_detach", execID=instance.id)
     return await taken_over(client)
 
@@ -108,16 +109,6 @@ def _wishes_of(instance: Exec) -> Wishes:
     except ValueError:
         keys = hijack.DETACH_KEYS
     return Wishes(config["AttachStdin"], config["AttachStdout"], config["AttachStderr"], True, keys)
-
-
-def _cannot_run(instance: Exec) -> bytes:
-    """The engine writes it into the stream: its head is already sent."""
-    program = re.sub(r"[\r\n]", " ", instance.config["Cmd"][0])
-    text = (
-        "OCI runtime exec failed: exec failed: unable to start container process: "
-        f'exec: "{program}": executable file not found in $PATH: unknown\r\n'
-    ).encode(errors="replace")
-    return text if instance.config["Tty"] else hijack.frame(1, text)
 
 
 async def resize_exec(call: Call) -> web.StreamResponse:

@@ -6,6 +6,7 @@ the stream that remains after a takeover. Must not know operations. Begin at `Ha
 
 import asyncio
 from collections import deque
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -28,6 +29,18 @@ class HalfClosing(RequestHandler):
         if self._waiter is not None and not self._messages:
             self.force_close()
         return True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What cannot be read is answered as Go's server does, without words about aiohttp."""
+        answer = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}", headers={"Server": ""})
+        answer.force_close()
+        return answer
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

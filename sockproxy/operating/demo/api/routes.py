@@ -153,7 +153,7 @@ def split_target(target: str) -> tuple[str, str]:
 def asked_version(path: str) -> Version:
     """The API version of a path, which the shape of an error depends on even where nothing is found."""
     found = _VERSIONED.fullmatch(path)
-    return tuple(int(part or "0") for part in found[1].split(".")) if found else API_VERSION
+    return tuple(int(part[:18] or "0") for part in found[1].split(".")) if found else API_VERSION
 
 
 def find(method: str, path: str) -> Found | None:

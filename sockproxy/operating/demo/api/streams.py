@@ -17,6 +17,8 @@ from sockproxy.operating.demo.objects.times import SECOND_NS, parse_unix_time, r
 
 STATS_SECONDS = 1.0
 MEMORY_BYTES = 8 << 30
+CANCELLED: Json = {"Error": {"Message": "context canceled"}, "StatusCode": -1}
+"""What a client that has stopped sending is told of its wait."""
 
 
 async def wait(call: Call) -> web.StreamResponse:
@@ -25,11 +27,10 @@ async def wait(call: Call) -> web.StreamResponse:
     is_new = call.version >= (1, 30)
     waiting = _met(container, call.text("condition") if is_new else "")
     if not is_new:
-        await call.until_client_ends(waiting)
-        return await json_answer(call.request, _status(container))
+        has_met = await call.until_client_ends(waiting)
+        return await json_answer(call.request, _status(container) if has_met else CANCELLED)
     answer = await stream_answer(call.request, "application/json")
-    if await call.until_client_ends(waiting):
-        await answer.write(encode(_status(container)))
+    await answer.write(encode(_status(container) if await call.until_client_ends(waiting) else CANCELLED))
     return answer
 
 

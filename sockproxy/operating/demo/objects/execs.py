@@ -43,8 +43,7 @@ def _make_room(state: State) -> None:
         del state.execs[ended]
 
 
-def check_startable(instance: Exec) -> None:
-    """Raises Refused for one that has been started, or whose container does not run."""
+def _check_startable(instance: Exec) -> None:
     if instance.is_running:
         raise Refused(409, f"Error: Exec command {instance.id} is already running")
     if instance.exit_code is not None:
@@ -54,15 +53,16 @@ def check_startable(instance: Exec) -> None:
         raise Refused(409, f"Container {instance.container.id} is paused, unpause the container before exec")
 
 
-def start(state: State, instance: Exec) -> Process | None:
-    """Runs the program; None where there is none of that name, which then is the instance's end. Raises Refused."""
-    check_startable(instance)
+def start(state: State, instance: Exec) -> Process:
+    """Runs the program. Raises Refused for one that was started before, or whose container or program is not there."""
+    _check_startable(instance)
     container, config = instance.container, instance.config
     surroundings = surroundings_of(state, container)
     program = surroundings.programs.get(config["Cmd"][0].rpartition("/")[2])
     if program is None:
         instance.failed_with = CANNOT_RUN
-        return None
+        instance.bell.ring()
+        raise Refused(400, f"OCI runtime exec failed: exec failed: {refusals.no_program(config['Cmd'][0])}")
     process = new_process(
         state, container, tuple(config["Cmd"]), config["User"] or container.config["User"], config["Tty"]
     )
@@ -92,7 +92,7 @@ async def resize(state: State, instance: Exec, rows: int, columns: int) -> None:
     """Waits for the start, as the engine does. Raises Refused."""
     try:
         async with asyncio.timeout(state.bounds.exec_ready_seconds):
-            while instance.process is None and instance.failed_with is None:
+            while instance.process is None and instance.failed_with is None and instance.id in state.execs:
                 await instance.bell.wait()
     except TimeoutError:
         raise Refused(500, "timeout waiting for exec session ready") from None

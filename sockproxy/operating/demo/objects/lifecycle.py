@@ -212,6 +212,7 @@ def _ended(state: State, container: Container, process: Process) -> None:
     """The container's program has ended: everything that follows happens before anybody else runs."""
     for other in container.execs:
         other.signal(signal.SIGKILL)
+    _forget_execs(state, container)
     container.exit_code = process.exit_code or 0
     container.finished_ns = state.clock()
     container.journal.end_run(container.finished_ns)
@@ -227,6 +228,13 @@ def _ended(state: State, container: Container, process: Process) -> None:
         container.change("restarting")
     elif container.host_config["AutoRemove"]:
         discard(state, container)
+
+
+def _forget_execs(state: State, container: Container) -> None:
+    """Exec instances do not outlive the container's program, be they started or not."""
+    for instance in [each for each in state.execs.values() if each.container is container]:
+        del state.execs[instance.id]
+        instance.bell.ring()
 
 
 def _is_to_restart(container: Container) -> bool:
@@ -263,7 +271,7 @@ async def stop(state: State, container: Container, seconds: float | None) -> Non
         async with asyncio.timeout(patience if patience >= 0 else None):
             await process.wait()
     except TimeoutError:
-        send(state, container, signal.SIGKILL)
+        process.signal(signal.SIGKILL)
         await process.wait()
     tell(state, container, "stop")
 
@@ -321,10 +329,11 @@ def rename(state: State, container: Container, name: str) -> None:
 async def remove(state: State, container: Container, *, is_forced: bool) -> None:
     """Raises Refused for a container that runs, unless it is forced: then it is killed first."""
     if container.is_running and not is_forced:
+        first = "Unpause and then stop" if container.status == "paused" else "Stop"
         raise Refused(
             409,
             f"You cannot remove a {container.status} container {container.id}. "
-            "Stop the container before attempting removal or force remove",
+            f"{first} the container before attempting removal or force remove",
         )
     container.is_stopped_by_hand = True
     container.cancel_restart()
@@ -340,8 +349,7 @@ def discard(state: State, container: Container) -> None:
     """Forgets a container that does not run."""
     if state.containers.pop(container.id, None) is None:
         return
-    for id in [id for id, each in state.execs.items() if each.container is container]:
-        del state.execs[id]
+    _forget_execs(state, container)
     container.is_removed = True
     container.process.dismiss()
     container.bell.ring()

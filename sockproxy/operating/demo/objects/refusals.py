@@ -52,10 +52,12 @@ def name_in_use(name: str, container_id: str) -> Refused:
 
 def cannot_run(program: str) -> Refused:
     return Refused(
-        400,
-        "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
-        f'exec: "{program}": executable file not found in $PATH: unknown',
+        400, f"failed to create shim task: OCI runtime create failed: runc create failed: {no_program(program)}"
     )
+
+
+def no_program(program: str) -> str:
+    return f'unable to start container process: exec: "{program}": executable file not found in $PATH: unknown'
 
 
 def too_many(things: str) -> Refused:
