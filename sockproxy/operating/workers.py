@@ -72,7 +72,7 @@ async def supervise(workers: list[Worker], stop: asyncio.Event) -> bool:
     """Waits until `stop` is set or a worker ends; then ends all. True if each ended well, and only when asked to."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, _signal_all, workers, signal.SIGHUP)
-    ends = [loop.create_task(asyncio.to_thread(_exit_code, worker.pid)) for worker in workers]
+    ends = [loop.create_task(_exit_code(worker.pid)) for worker in workers]
     stopping = loop.create_task(stop.wait())
     waited: list[asyncio.Task[Any]] = [stopping, *ends]
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -85,8 +85,17 @@ async def supervise(workers: list[Worker], stop: asyncio.Event) -> bool:
     return was_asked and not any(codes)
 
 
-def _exit_code(pid: int) -> int:
-    _, status = os.waitpid(pid, 0)
+async def _exit_code(pid: int) -> int:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    _, status = os.waitpid(pid, 0)  # noqa: ASYNC222  # it has ended: this only fetches its code
     return os.waitstatus_to_exitcode(status)
 
 

@@ -1,0 +1,62 @@
+"""Workers: forked, summed, supervised."""
+
+import asyncio
+import os
+import signal
+import socket
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from sockproxy.operating.workers import Sum, Worker, fork_workers, supervise, tell_metrics, trail_of
+
+
+def wait_for_signal(number: int, channel: socket.socket) -> int:
+    """A worker that does nothing until it is told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    channel.sendall(b"ready")
+    signal.pause()
+    return 1
+
+
+async def test_workers_end_when_asked() -> None:
+    workers = fork_workers(3, wait_for_signal)
+    assert [worker.channel.recv(5) for worker in workers] == [b"ready"] * 3
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_soon(stop.set)
+    assert await supervise(workers, stop)
+
+
+async def test_a_worker_that_ends_unasked_ends_all() -> None:
+    workers = fork_workers(3, wait_for_signal)
+    assert [worker.channel.recv(5) for worker in workers] == [b"ready"] * 3
+    os.kill(workers[1].pid, signal.SIGKILL)
+    assert not await supervise(workers, asyncio.Event())
+
+
+async def test_metrics_are_summed_and_states_are_not() -> None:
+    loop = asyncio.get_running_loop()
+    told = []
+    workers = []
+    for requests, is_up in ((3, 1), (4, 0)):
+        registry = CollectorRegistry()
+        Counter("sockproxy_requests", "Requests.", ["code"], registry=registry).labels("200").inc(requests)
+        Gauge("sockproxy_engine_up", "Up.", registry=registry).set(is_up)
+        ours, theirs = socket.socketpair()
+        tell_metrics(theirs, registry)
+        workers.append(Worker(0, ours))
+        told.append(theirs)
+    registry = CollectorRegistry()
+    Sum(workers, registry)
+    await loop.run_in_executor(None, lambda: list(registry.collect()))  # the parent is another process, in life
+    values = await loop.run_in_executor(
+        None, lambda: {s.name: s.value for m in registry.collect() for s in m.samples if "created" not in s.name}
+    )
+    assert values == {"sockproxy_requests_total": 7.0, "sockproxy_engine_up": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "number", "trail"), [("a.jsonl", 1, "a.jsonl"), ("a.jsonl", 2, "a.jsonl.2"), ("-", 3, "-")]
+)
+def test_each_worker_has_a_trail_of_its_own(file: str, number: int, trail: str) -> None:
+    assert trail_of(file, number) == trail
