@@ -11,6 +11,8 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 
 from benchmarks.engine import BLOCK_BYTES, CHUNK_BYTES
 
@@ -306,7 +308,9 @@ class IdleStreams:
             read_head(client)
 
 
-def download_for_ever(path: str, size: int) -> None:
-    """Large bodies, one after the other, until the process is ended."""
+def download_for_ever(path: str, size: int, bodies: "Synchronized[int]", under_way: Event) -> None:
+    """Bodies one after the other until the process is ended; counts them, and says when the first is there."""
     while True:
         download("length", path, size)
+        bodies.value += 1
+        under_way.set()

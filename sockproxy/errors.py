@@ -14,7 +14,6 @@ Must not know anything else of the project.
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-
 Side = Literal["downstream", "upstream"]
 """The two peers of the proxy: the client, and the engine."""
 

@@ -39,10 +39,8 @@ class Principal(NamedTuple):
 
 def identify(peer: Peer) -> Principal:
     """The principal behind a peer: a unix peer is counted by its uid, a tcp peer by its address without the port."""
-    if peer.kind == "unix":
-        key = f"uid:{peer.uid}"
-    else:
-        key = f"address:{(peer.address or '').rpartition(':')[0]}"
+    host = (peer.address or "").rpartition(":")[0]
+    key = f"uid:{peer.uid}" if peer.kind == "unix" else f"address:{host}"
     return Principal(
         peer.kind, peer.uid, peer.gid, peer.pid, peer.exe, peer.container, peer.tls_subject, peer.address, key
     )

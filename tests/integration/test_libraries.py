@@ -53,7 +53,9 @@ def py_exec_with_input(client: docker.DockerClient) -> list[Any]:
     _, stream = container.exec_run("md5sum", stdin=True, socket=True)
     stream._sock.sendall(BIG)
     stream._sock.shutdown(1)
-    return [demultiplexed(stream.read()).split()[0].decode() == hashlib.md5(BIG).hexdigest()]
+    said = demultiplexed(stream.read()).split()[0].decode()
+    stream.close()
+    return [said == hashlib.md5(BIG).hexdigest()]
 
 
 def py_attach(client: docker.DockerClient) -> list[Any]:
@@ -74,7 +76,9 @@ def py_terminal(client: docker.DockerClient) -> list[Any]:
     seen = stream.read(len(b"ready\r\n"))
     container.resize(height=40, width=100)
     stream._sock.sendall(b"typed\n")
-    return [seen, stream.read(), container.wait()]
+    rest = stream.read()
+    stream.close()  # the engine has closed one half only: it waits, and so does the proxy
+    return [seen, rest, container.wait()]
 
 
 def py_archives(client: docker.DockerClient) -> list[Any]:

@@ -20,8 +20,8 @@ READS = {
     "history": f"history {IMAGE} --format {{{{.ID}}}}",
     "logs": "logs {n}",
     "diff": "diff {n}",
-    "top": "top {n}",
-    "volumes": "volume ls -q",
+    "top": "top {n} -o pid,args",
+    "system": "info --format {{{{.ServerVersion}}}}/{{{{.Driver}}}}",
     "networks": "network ls --format {{{{.ID}}}}",
     "events": "events --since 1 --until 0s --filter container={n} --format {{{{.Action}}}}",
 }
@@ -33,7 +33,6 @@ WRITES = {
     "kill": ("ContainerKill", "kill {n}"),
     "rm": ("ContainerDelete", "rm -f {n}"),
     "exec": ("ContainerExec", "exec {n} true"),
-    "attach": ("ContainerAttach", "attach --no-stdin {n}"),
     "pause": ("ContainerPause", "pause {n}"),
     "rename": ("ContainerRename", "rename {n} other"),
     "update": ("ContainerUpdate", "update --cpu-shares 2 {n}"),
@@ -55,7 +54,7 @@ WRITES = {
 @pytest.fixture
 def named(direct: Door) -> str:
     name = f"seen-{Path(direct.home).name}"
-    done = direct.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", "echo hello; sleep 1000")
+    done = direct.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", "echo hello; echo > /made; sleep 1000")
     assert done.returncode == 0, done.stderr
     eventually(lambda: direct.api.logs(name) == b"hello\n")
     return name
