@@ -17,7 +17,7 @@ from benchmarks.proxies import Subject
 GIB = 1 << 30
 MIB = 1 << 20
 _WARM_SHARE = 0.2  # of the time of a scenario, before it is measured
-_PULLED_BYTES = 4 * MIB  # of one body of the download in the background: small, so that a short time counts many
+_PULLED_BYTES = GIB  # of one body of the download in the background
 _PULLER_SECONDS_MAX = 20.0
 
 
@@ -111,27 +111,27 @@ def latency_in_a_crowd(subject: Subject, effort: Effort) -> Numbers:
     """
     with subject.another() as fresh, load.IdleStreams(fresh.path) as streams:
         streams.open(effort.idle_streams[0])
-        with _background_download(fresh.path) as bodies:
+        with _background_download(fresh.path) as moved:
             load.time_requests(fresh.path, effort.seconds * _WARM_SHARE)
-            begun, before = time.perf_counter(), bodies()
+            begun, before = time.perf_counter(), moved()
             took = load.time_requests(fresh.path, effort.seconds)
-            moved = (bodies() - before) * _PULLED_BYTES / MIB / (time.perf_counter() - begun)
-        if not moved:
+            speed = (moved() - before) / MIB / (time.perf_counter() - begun)
+        if not speed:
             raise load.WrongAnswer("the download beside the small requests did not move")
-        return _quantiles(took) | {"beside_mib_per_s": moved}
+        return _quantiles(took) | {"beside_mib_per_s": speed}
 
 
 @contextmanager
 def _background_download(path: str) -> Iterator[Callable[[], int]]:
-    """A process that downloads without end, already under way; gives how many bodies it has had."""
+    """A process that downloads without end, already under way; gives how many bytes it has had."""
     context = multiprocessing.get_context("spawn")
-    bodies, under_way = context.Value("q", 0), context.Event()
-    puller = context.Process(target=load.download_for_ever, args=(path, _PULLED_BYTES, bodies, under_way), daemon=True)
+    moved, under_way = context.Value("q", 0), context.Event()
+    puller = context.Process(target=load.download_for_ever, args=(path, _PULLED_BYTES, moved, under_way), daemon=True)
     puller.start()
     try:
         if not under_way.wait(_PULLER_SECONDS_MAX):
             raise load.WrongAnswer("the download beside the small requests did not begin")
-        yield lambda: bodies.value
+        yield lambda: moved.value
     finally:
         puller.terminate()
         puller.join()

@@ -3,6 +3,7 @@ what it saw, the same directly and through the proxy.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
@@ -220,17 +221,18 @@ async def aio_terminal(client: aiodocker.Docker) -> list[Any]:
 
 
 async def aio_events(client: aiodocker.Docker) -> list[Any]:
+    """The library subscribes in the background: something is made to happen until it is told of it."""
     name = f"v{uuid4().hex}"
     events = client.events.subscribe()
-    volume = await client.volumes.create({"Name": name})
-    await volume.delete()
-    seen = []
-    while len(seen) < 2:
-        event = await asyncio.wait_for(events.get(), 10)
-        if event is not None and event["Actor"]["ID"] == name:
-            seen.append(event["Action"])
+    seen: set[str] = set()
+    while seen < {"create", "destroy"}:
+        volume = await client.volumes.create({"Name": name})
+        await volume.delete()
+        with contextlib.suppress(TimeoutError):
+            while (event := await asyncio.wait_for(events.get(), 0.2)) is not None:
+                seen |= {event["Action"]} if event["Actor"]["ID"] == name else set()
     await client.events.stop()
-    return seen
+    return [sorted(seen)]
 
 
 async def aio_files(client: aiodocker.Docker) -> list[Any]:

@@ -100,6 +100,12 @@ def test_a_denied_hijack_keeps_the_connection(through: Callable[[str], Door], na
             assert int(answer.field("content-length") or 0) == len(answer.body)
 
 
+def test_docker_says_that_an_attach_was_denied(through: Callable[[str], Door], named: str) -> None:
+    """All that this client prints of an answer to a hijack is its status."""
+    done = through("readonly").docker("attach", "--no-stdin", named)
+    assert (done.returncode, done.stderr) == (1, b"unable to upgrade to tcp, received 403\n")
+
+
 def test_a_denied_upload_is_answered(through: Callable[[str], Door], engine: Dockerd) -> None:
     """More than fits into the buffers on the way: the client must get to read the answer all the same."""
     mark = engine.mark()

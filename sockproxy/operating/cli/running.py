@@ -139,6 +139,7 @@ def demo(tour: bool) -> int:
     # Imported here, since aiohttp, in which the embedded engine is written, takes longer than all the rest.
     from sockproxy.operating.demo.tour import run_demo, run_tour
 
+    logs.set_up("auto", "error" if tour else "warning")  # denials are part of the tour, and news in the demo
     return run_tour(click.echo) if tour else run_demo(click.echo, how_called(sys.argv[0]))
 
 
