@@ -6,7 +6,7 @@ A mutable slots class on purpose: one lives as long as its request, and `replace
 """
 
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.judging.catalogue import ApiVersion, Classified
@@ -46,6 +46,17 @@ class Times(NamedTuple):
     forwarded_at: float
     answered_at: float
     completed_at: float
+
+
+def exchange_id(prefix: str, number: int) -> str:
+    """The id of an exchange: the prefix is that of the process."""
+    return f"{prefix}-{number:x}"
+
+
+Served = tuple[Any, int, Principal, float, float, float, float, int, int]
+"""What is told of an exchange on the express way: the account of its kind, its number, the principal; received, forwarded,
+answered and completed at (seconds of the monotonic clock); status, length of the answer's body. A bare tuple: naming its
+parts would cost as much as all else that is done to tell it."""
 
 
 class Exchange:

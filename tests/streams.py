@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sockproxy.data import load_operations
 from sockproxy.errors import AuditRefused
-from sockproxy.exchange import Exchange, Times
+from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
@@ -19,7 +19,7 @@ from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Peer as PeerFacts
-from sockproxy.judging.identity import Principal, identify
+from sockproxy.judging.identity import identify
 from sockproxy.operating.config import load_policy
 
 PRINCIPAL = identify(PeerFacts("listener", "unix", uid=1000, gid=1000, pid=1))
@@ -161,11 +161,9 @@ class _Observers:
     def account(self, exchange: Exchange) -> Exchange:
         return exchange
 
-    def served(
-        self, account: Exchange, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
-    ) -> None:
+    def served(self, served: Served) -> None:
         if self.world is not None:
-            self.world.served.append((account, status, bytes_out))
+            self.world.served.append((served[0], *served[-2:]))
 
     def limit_hit(self, limit: str) -> None:
         if self.world is not None:

@@ -39,7 +39,6 @@ class Engine:
         """The kept connection that was used last, or None."""
         while self._idle:
             stream = self._idle.pop()
-            stream.on_eof = stream.on_lost = None
             if not (stream.is_lost or stream.saw_eof or stream.has_bytes):
                 self.busy_count += 1
                 return stream
@@ -63,6 +62,7 @@ class Engine:
             ) from error
         self.is_up = True
         self.busy_count += 1
+        stream.on_eof = stream.on_lost = self._drop_ended
         return stream
 
     def open_another(self) -> None:
@@ -79,12 +79,13 @@ class Engine:
             self._opening = None
 
     def release(self, stream: Stream, *, is_reusable: bool) -> None:
-        """Gives a connection back: kept if it may carry another request, else closed."""
+        """Gives a connection back: kept if it may carry another request and nothing has come or ended on it, else closed."""
         self.busy_count -= 1
-        stream.on_eof = stream.on_lost = None
-        is_clean = not (stream.is_lost or stream.saw_eof or stream.has_bytes)
-        if is_reusable and is_clean and len(self._idle) < self._limits.engine_idle_connections_max:
-            stream.on_eof = stream.on_lost = self._drop_ended
+        if (
+            is_reusable
+            and not (stream.is_lost or stream.saw_eof or stream.has_bytes or stream.has_written_eof)
+            and len(self._idle) < self._limits.engine_idle_connections_max
+        ):
             stream.resume_reading()
             self._idle.append(stream)
         else:
@@ -109,7 +110,6 @@ class Engine:
         """Closes the kept connections."""
         idle, self._idle = self._idle, []
         for stream in idle:
-            stream.on_eof = stream.on_lost = None
             stream.close()
 
     async def _open(self) -> Stream:
@@ -124,10 +124,11 @@ class Engine:
         return Stream(self._loop, self._hangups)
 
     def _drop_ended(self) -> None:
+        """Some connection has ended: if it was a kept one, it is not kept any longer."""
         ended = [stream for stream in self._idle if stream.is_lost or stream.saw_eof]
-        self._idle = [stream for stream in self._idle if not (stream.is_lost or stream.saw_eof)]
+        if ended:
+            self._idle = [stream for stream in self._idle if stream not in ended]
         for stream in ended:
-            stream.on_eof = stream.on_lost = None
             stream.close()
 
 

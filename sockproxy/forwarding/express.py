@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sockproxy.errors import BadRequest, EngineError
-from sockproxy.exchange import Exchange, Times
+from sockproxy.exchange import Exchange
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Principal
@@ -36,6 +36,9 @@ KNOWN_HEAD_BYTES_MAX = 2048
 
 KNOWN_ANSWERS_MAX = 512
 """Heads of answers remembered for a method. Their Date changes every second, and old ones are never seen again."""
+
+
+_HEAD_END_BYTES = 4
 
 
 class Known(NamedTuple):
@@ -113,7 +116,6 @@ class Express:
         "_outcome",
         "_proxy",
         "_received_at",
-        "_received_time",
         "_served",
         "_upstream",
         "principal",
@@ -128,7 +130,6 @@ class Express:
         self._upstream: Stream | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
         self._received_at = 0.0
-        self._received_time = 0.0
         self._forwarded_at = 0.0
         self._served = 0
 
@@ -157,77 +158,68 @@ class Express:
 
     def _take(self, data: bytes) -> None:
         """hot: what the client sent; the head of one usual request, nearly always."""
-        known = self._gate.known.get(data)
-        if self._upstream is not None or known is None or self._outcome is None or self._outcome.done():
+        if self._upstream is not None:
             self._client.keep(data)
-            if self._upstream is None:
-                self._leave(Outcome.REQUEST)
             return
-        proxy = self._proxy
-        received_at, received_time = time.monotonic(), time.time()
-        upstream = proxy.engine.acquire_idle()
+        known = self._gate.known.get(data)
+        received_at = time.monotonic()
+        upstream = self._proxy.engine.acquire_idle() if known is not None else None
         if upstream is None:
-            proxy.engine.open_another()
+            if known is not None:
+                self._proxy.engine.open_another()
             self._client.keep(data)
             self._leave(Outcome.REQUEST)
             return
-        self._known, self._upstream = known, upstream
-        self._received_at, self._received_time = received_at, received_time
-        proxy.express_in_flight += 1
+        self._known, self._upstream, self._received_at = known, upstream, received_at
+        self._proxy.express_in_flight += 1
         upstream.set_sink(self._answered, self._upstream_ended)
-        upstream.write(known.request)
-        self._forwarded_at = proxy.answers_due[self] = time.monotonic()
+        upstream.write(known.request)  # type: ignore[union-attr]  # no connection is taken for what is not known
+        self._forwarded_at = self._proxy.answers_due[self] = time.monotonic()
 
     # --- and back
 
     def _answered(self, data: bytes) -> None:
         """hot: what the engine sent; one whole answer, nearly always."""
-        upstream, known, proxy = self._upstream, self._known, self._proxy
-        if upstream is None or known is None:
-            return
         answered_at = time.monotonic()
+        upstream, known, proxy, client = self._upstream, self._known, self._proxy, self._client
         end = data.find(b"\r\n\r\n") + 4
-        answer = self._known_answer(data[:end]) if end > 3 else None
-        length = 0 if answer is None else _body_length(answer.framing, data, end)
-        if answer is None or length < 0:
-            upstream.keep(data)
+        head = data[:end]
+        answer = proxy.known_answers.get(head) or self._read_answer(head)
+        length = -1 if answer is None else _body_length(answer.framing, data, end)
+        if answer is None or length < 0 or upstream is None or known is None:
+            if upstream is not None:
+                upstream.keep(data)
             self._hand_over()
             return
         upstream.clear_sink()
         self._forget()
-        proxy.engine.release(upstream, is_reusable=not upstream.has_written_eof)
-        self._client.write(data if answer.head == data[:end] else answer.head + data[end:])
+        proxy.engine.release(upstream, is_reusable=True)
+        client.write(data if answer.head == head else answer.head + data[end:])
         self._served += 1
         proxy.observers.served(
-            known.account,
-            proxy.next_id(),
-            self.principal,
-            Times(self._received_time, self._received_at, self._forwarded_at, answered_at, time.monotonic()),
-            answer.status,
-            length,
+            (
+                *(known.account, next(proxy.numbers), self.principal),
+                *(self._received_at, self._forwarded_at, answered_at, time.monotonic()),
+                *(answer.status, length),
+            )
         )
-        self._go_on()
+        if client.has_bytes or client.saw_eof or client.is_lost or proxy.is_draining:
+            self._go_on()
 
-    def _known_answer(self, raw: bytes) -> KnownAnswer | None:
-        answers = self._proxy.known_answers
-        answer = answers.get(raw)
-        if answer is None:
-            answer = _read_answer(raw, self._proxy.limits.fields_max)
-            if answer is not None:
-                _make_room(answers, KNOWN_ANSWERS_MAX)
-                answers[raw] = answer
+    def _read_answer(self, raw: bytes) -> KnownAnswer | None:
+        """What the plain way would make of an engine's head; None where it is not the usual."""
+        answer = _usual_answer(raw, self._proxy.limits.fields_max) if len(raw) > _HEAD_END_BYTES else None
+        if answer is not None:
+            _make_room(self._proxy.known_answers, KNOWN_ANSWERS_MAX)
+            self._proxy.known_answers[raw] = answer
         return answer
 
     def _go_on(self) -> None:
-        """After an answer: the next request may already be here, or the end."""
-        client = self._client
-        if self._proxy.is_draining:
+        """After an answer: the next request is already here, or the end."""
+        if self._proxy.is_draining or self._client.is_ended:
             self._leave(Outcome.END)
-        elif client.has_bytes:
-            data = client.take_all()
-            self._take(data)
-        elif client.is_ended:
-            self._leave(Outcome.END)
+        elif self._client.has_bytes:
+            self._take(self._client.take_all())
 
     # --- leaving
 
@@ -276,14 +268,15 @@ class Express:
         if known is None or upstream is None:
             raise RuntimeError("no exchange is under way")
         exchange = self._proxy.new_exchange(self._gate, self.principal)
-        exchange.received_at, exchange.received_time = self._received_at, self._received_time
+        exchange.received_time -= exchange.received_at - self._received_at
+        exchange.received_at = self._received_at
         exchange.decided_at = self._received_at
         exchange.forwarded_at = self._forwarded_at
         self._forget()
         return exchange, known, upstream
 
 
-def _read_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:
+def _usual_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:
     """What the plain way would make of an engine's head; None where it is not the usual."""
     try:
         answer = http1.parse_response_head(raw, fields_max, "GET")

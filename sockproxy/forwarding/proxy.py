@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
-from sockproxy.exchange import LAST_STAGES, Exchange, Stage, Times
+from sockproxy.exchange import LAST_STAGES, Exchange, Served, Stage, exchange_id
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.express import Express, Known, KnownAnswer, Outcome, learn
@@ -52,9 +52,7 @@ class Observers(Protocol):
 
     def account(self, exchange: Exchange) -> object: ...
 
-    def served(
-        self, account: Any, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
-    ) -> None: ...
+    def served(self, served: Served) -> None: ...
 
     def limit_hit(self, limit: str) -> None: ...
 
@@ -110,15 +108,13 @@ class Proxy:
         self.known_answers: dict[bytes, KnownAnswer] = {}
         self.answers_due = deadlines.queue(limits.engine_read_answer_seconds, Express.answer_is_late)
         self._id_prefix = id_prefix
-        self._numbers = count(1)
-
-    def next_id(self) -> str:
-        """An id that no other exchange has."""
-        return f"{self._id_prefix}-{next(self._numbers):x}"
+        self.numbers = count(1)  # of the exchanges
 
     def new_exchange(self, gate: Gate, principal: Principal) -> Exchange:
         """The record of the request whose head has just come."""
-        return Exchange(self.next_id(), gate.name, principal, time.monotonic(), time.time())
+        return Exchange(
+            exchange_id(self._id_prefix, next(self.numbers)), gate.name, principal, time.monotonic(), time.time()
+        )
 
     def complete(self, exchange: Exchange, stage: Stage) -> None:
         """Ends an exchange and tells the observers."""

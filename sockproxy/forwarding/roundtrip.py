@@ -287,7 +287,7 @@ class RoundTrip:
             self._proxy.deadlines.stop(self._upload_deadline)
         if upstream is not None:
             self._upstream = None
-            self._proxy.engine.release(upstream, is_reusable=is_reusable and not upstream.has_written_eof)
+            self._proxy.engine.release(upstream, is_reusable=is_reusable)
 
     def _engine_stream(self) -> Stream:
         if self._upstream is None:

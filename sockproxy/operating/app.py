@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from sockproxy import __version__
 from sockproxy.data import load_operations
 from sockproxy.errors import AuditRefused, ConfigError
-from sockproxy.exchange import Exchange, Times
+from sockproxy.exchange import Exchange, Served, Times, exchange_id
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
@@ -34,7 +34,6 @@ from sockproxy.forwarding.listener import Census, Listener, Serve, bind
 from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Effect, Policy
 from sockproxy.operating.config import Config
 from sockproxy.operating.workers import Sum, Worker, fork_workers, supervise, tell_metrics, trail_of
@@ -52,6 +51,7 @@ _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrap
 _FLUSH_SECONDS = (
     0.002  # how long the record of a read may wait for others: one write for a burst, unnoticed by who reads it
 )
+_SERVED_MAX = 256  # reads that wait to be told of: some 400 KiB of lines
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -62,11 +62,18 @@ Sockets = Mapping[str, list[socket.socket]]
 class Observers:
     """Audit first, since it may refuse; then the metrics; then the log, which names denials only."""
 
-    def __init__(self, trail: AuditTrail, metrics: Metrics) -> None:
+    def __init__(
+        self, trail: AuditTrail, metrics: Metrics, id_prefix: str, schedule: Callable[[Callable[[], None]], None]
+    ) -> None:
         self._trail = trail
         self._metrics = metrics
+        self._id_prefix = id_prefix
+        self._schedule = schedule
+        self._served: list[Served] = []  # not told of yet
 
     def decided(self, exchange: Exchange) -> None:
+        if self._served:
+            self.tell_served()
         self._metrics.decided(exchange)
         try:
             self._trail.decided(exchange)
@@ -75,6 +82,8 @@ class Observers:
             raise
 
     def completed(self, exchange: Exchange) -> None:
+        if self._served:
+            self.tell_served()
         self._trail.completed(exchange)
         self._metrics.completed(exchange)
         decision = exchange.decision
@@ -88,17 +97,24 @@ class Observers:
     def account(self, exchange: Exchange) -> tuple[Prepared, Account]:
         return prepare(exchange), self._metrics.account(exchange)
 
-    def served(
-        self,
-        account: tuple[Prepared, Account],
-        exchange_id: str,
-        principal: Principal,
-        times: Times,
-        status: int,
-        bytes_out: int,
-    ) -> None:
-        self._trail.served(account[0], exchange_id, principal, times, status, bytes_out)
-        self._metrics.served(account[1], times, status, bytes_out)
+    def served(self, served: Served) -> None:
+        """hot: told of together with others, a few milliseconds later, which costs half of telling of each at once."""
+        if not self._served:
+            self._schedule(self.tell_served)
+        self._served.append(served)
+        if len(self._served) >= _SERVED_MAX:
+            self.tell_served()
+
+    def tell_served(self) -> None:
+        """Tells of what went the express way, in its order."""
+        batch, self._served = self._served, []
+        trail, metrics, prefix = self._trail, self._metrics, self._id_prefix
+        epoch = time.time() - time.monotonic()
+        for account, number, principal, received, forwarded, answered, completed, status, bytes_out in batch:
+            times = Times(epoch + received, received, forwarded, answered, completed)
+            trail.served(account[0], exchange_id(prefix, number), principal, times, status, bytes_out)
+            metrics.served(account[1], times, status, bytes_out)
+        trail.flush()
 
     def limit_hit(self, limit: str) -> None:
         self._metrics.limit_hit(limit)
@@ -142,19 +158,22 @@ class Service:
             sinks=[audit.file for audit in config.audit],
             engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
             express_in_flight=lambda: self.proxy.express_in_flight,
+            before_collect=lambda: self.observers.tell_served(),
         )
         self.trail = AuditTrail(
             [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
             schedule_flush=self._flush_soon,
             count_events=self.metrics.audit_events,
         )
+        id_prefix = secrets.token_hex(6)
+        self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
         self.proxy = Proxy(
             Catalogue(load_operations()),
             self.engine,
             config.limits,
             self.deadlines,
-            Observers(self.trail, self.metrics),
-            id_prefix=secrets.token_hex(6),
+            self.observers,
+            id_prefix,
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=all(audit.on_failure != "deny-all" for audit in config.audit),
         )
@@ -197,6 +216,7 @@ class Service:
         self.engine.close()
         self.deadlines.close()
         self.hangups.close()
+        self.observers.tell_served()
         self.trail.close()
 
     def reload(self, load: Reload) -> None:

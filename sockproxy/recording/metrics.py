@@ -233,10 +233,13 @@ class Metrics:
         sinks: Iterable[str] = (),
         engine_connections: Callable[[], Mapping[str, int]] = dict,
         express_in_flight: Callable[[], int] = int,
+        before_collect: Callable[[], None] = lambda: None,
     ) -> None:
         """Registers itself. `limits` and `sinks`: their names in the configuration, told from the start with 0;
         `engine_connections` is asked at each scrape: state (idle, busy) -> how many,
-        and `express_in_flight`: how many exchanges are under way of which only `served` will tell."""
+        and `express_in_flight`: how many exchanges are under way of which only `served` will tell.
+        `before_collect` is called first at each scrape, for whoever has more to tell."""
+        self._before_collect = before_collect
         self._express_in_flight = express_in_flight
         self._engine_connections = engine_connections
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
@@ -336,6 +339,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """All families, with what was counted so far."""
+        self._before_collect()
         samples = self._samples()
         for family in FAMILIES:
             yield _collect(family, samples[family.name])

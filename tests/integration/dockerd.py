@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from .dialogue import Api, connections_to, eventually
+from .proxy_process import DIES_WITH_US
 from .rootfs import IMAGE, busybox_rootfs
 
 START_SECONDS = 30.0
@@ -50,6 +51,7 @@ class Dockerd:
         check_can_run()
         self._forget_dead()
         command = [
+            *DIES_WITH_US,
             *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
             *("sh", "-c", PREPARE, "dockerd", *self._options()),
         ]

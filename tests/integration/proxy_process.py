@@ -16,6 +16,9 @@ from typing import Any
 
 from .dialogue import Api, eventually
 
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Put before a command, so that it does not outlive a test run that was killed."""
+
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -34,10 +37,12 @@ class ProxyProcess:
         self.admin = f"127.0.0.1:{free_port()}"
         self._engine = engine
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_asked_to_end = False
 
     def start(self) -> None:
         """Returns when the listener accepts connections."""
         command = [
+            *DIES_WITH_US,
             *(sys.executable, "-m", "sockproxy", "serve", "--listen", f"unix://{self.socket}"),
             *("--engine", f"unix://{self._engine}", "--policy", self.policy),
             *("--audit", self.audit, "--admin", f"tcp://{self.admin}"),
@@ -68,9 +73,11 @@ class ProxyProcess:
         return self._process.pid
 
     def terminate(self) -> None:
-        """Asks it to end, without waiting."""
+        """Asks it to end, once, without waiting."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        if not self._is_asked_to_end:
+            self._process.send_signal(signal.SIGTERM)
+            self._is_asked_to_end = True
 
     def stop(self) -> None:
         """Asks it to end, and insists on a proper end."""
@@ -85,6 +92,11 @@ class ProxyProcess:
             process.wait()
             code = None
         assert code == 0, f"sockproxy did not end well on SIGTERM ({code}):\n{self.log.read_text()[-4000:]}"
+
+    def resident_kib(self) -> int:
+        """How much memory the process has."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
     def open_sockets(self) -> int:
         """How many sockets the process holds open, on either side."""

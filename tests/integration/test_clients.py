@@ -21,6 +21,7 @@ from .pty_client import Terminal
 from .rootfs import IMAGE, files_in, tar_of
 
 VARYING = (
+    (re.compile(r"docker-import-\d+"), "FOLDER"),
     (re.compile(r"sha256:[0-9a-f]{12,64}|\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b"), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(Z|[+-]\d\d:\d\d)"), "TIME"),
     (re.compile(r"\b(Less than a second|About a minute|\d+ (milli)?seconds?)( ago)?"), "AGE"),
@@ -28,7 +29,6 @@ VARYING = (
     (re.compile(r"\b\d+(\.\d+)?(B|kB|MB|GB|MiB|KiB|s|ms)\b"), "SIZE"),
     # printed or not, as the client's own threads happen to run
     (re.compile(r'time="TIME" level=error msg="error waiting for container: context canceled"\n'), ""),
-    (re.compile(r"docker-import-\d+"), "FOLDER"),
     (re.compile(r"SWMTKN-\S+"), "TOKEN"),
     (re.compile(r"\b[0-9a-z]{25}\b"), "NODE"),
 )

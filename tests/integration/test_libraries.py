@@ -37,7 +37,9 @@ def py_container(direct: Door) -> Iterator[Callable[[docker.DockerClient], Conta
 
 
 def py_run_and_logs(client: docker.DockerClient) -> list[Any]:
-    output = client.containers.run(IMAGE, ["sh", "-c", "echo out; echo err >&2"], stdout=False, stderr=True, remove=True)
+    output = client.containers.run(
+        IMAGE, ["sh", "-c", "echo out; echo err >&2"], stdout=False, stderr=True, remove=True
+    )
     container = client.containers.run(IMAGE, ["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done"], detach=True)
     return [output, list(container.logs(stream=True, follow=True)), container.wait(), container.logs(tail=1)]
 
@@ -195,7 +197,9 @@ async def aio_exec(client: aiodocker.Docker) -> list[Any]:
         await stream.write_in(b"hello\n")
         message = await stream.read_out()
     assert message is not None
-    return [message.stream, message.data, (await instance.inspect())["ExitCode"]]
+    while (ended := await instance.inspect())["Running"]:
+        pass  # its output comes a moment before its end
+    return [message.stream, message.data, ended["ExitCode"]]
 
 
 async def aio_attach(client: aiodocker.Docker) -> list[Any]:

@@ -32,7 +32,7 @@ def _not_imitated(name: str) -> Operation:
     return partial(_refuse, name)
 
 
-_TABLE: tuple[tuple[str, str, Operation], ...] = (
+TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("HEAD", "/containers/{}/archive", archive.facts),
     ("GET", "/containers/json", containers.list_containers),
     ("GET", "/containers/{}/export", _not_imitated("ContainerExport")),
@@ -117,7 +117,7 @@ _TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("DELETE", "/networks/{}", networks.delete_network),
 )  # fmt: skip
 _ROUTES = tuple(
-    (method, re.compile(re.escape(path).replace(r"\{\}", "(.*)")), operation) for method, path, operation in _TABLE
+    (method, re.compile(re.escape(path).replace(r"\{\}", "(.*)")), operation) for method, path, operation in TABLE
 )
 
 

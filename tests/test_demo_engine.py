@@ -1,0 +1,503 @@
+"""The demo engine's answers. What is expected of an error is what dockerd 20.10 answered to the same request."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from sockproxy.operating.demo.api import routes
+from sockproxy.operating.demo.engine import DemoEngine, start_demo_engine
+from sockproxy.operating.demo.objects.bounds import Bounds
+from tests.demo import FAST, ask, attach, connect, create, demo_engine, frame, request, run, start_exec, without_ids
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[DemoEngine]:
+    async with demo_engine(tmp_path) as engine:
+        yield engine
+
+
+# --- refusals
+
+REFUSED = (  # (method, target, body, status, message)
+    ("GET", "/nope", None, 404, "page not found"),
+    ("GET", "/containers/json/", None, 404, "page not found"),
+    ("GET", "/v1.24/", None, 404, "page not found"),
+    ("GET", "/v1.99/nope", None, 404, "page not found"),
+    ("PATCH", "/_ping", None, 404, "page not found"),
+    ("GET", "/v1.42/_ping", None, 400, "client version 1.42 is too new. Maximum supported API version is 1.41"),
+    ("GET", "/containers/nope/json", None, 404, "No such container: nope"),
+    ("GET", "/containers/a/b/json", None, 404, "No such container: a/b"),
+    ("POST", "/containers/create", {}, 400, "Config cannot be empty in order to create a container"),
+    ("POST", "/containers/create", b"", 500, "EOF"),
+    ("POST", "/containers/create", b'{"Image":', 500, "unexpected EOF"),
+    ("POST", "/containers/create", {"Image": ""}, 400, "No command specified"),
+    ("POST", "/containers/create", {"Image": "nope"}, 404, "No such image: nope:latest"),
+    ("POST", "/containers/create?name=-x", {"Image": "busybox"}, 400,
+     "Invalid container name (-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+    ("POST", "/containers/create?name=qa", {"Image": "busybox"}, 409,
+     'Conflict. The container name "/qa" is already in use by container "ID". '
+     "You have to remove (or rename) that container to be able to reuse that name."),
+    ("POST", "/containers/create", {"Image": "busybox", "Tty": "true"}, 500,
+     "json: cannot unmarshal string into Go struct field ContainerConfigWrapper.Tty of type bool"),
+    ("POST", "/containers/create", {"Image": "busybox", "HostConfig": 5}, 500,
+     "json: cannot unmarshal number into Go struct field ContainerConfigWrapper.HostConfig of type container.HostConfig"),
+    ("POST", "/containers/qa/rename", None, 400, "Neither old nor new names may be empty"),
+    ("POST", "/containers/qa/rename?name=qa", None, 400,
+     "Renaming a container with the same name as its current name"),
+    ("POST", "/containers/qa/rename?name=-", None, 400,
+     "Error when allocating new name: Invalid container name (/-), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+    ("POST", "/containers/qa/kill?signal=BOGUS", None, 400, "Invalid signal: BOGUS"),
+    ("POST", "/containers/qa/kill?signal=99", None, 500,
+     "Cannot kill container: qa: The linux daemon does not support signal 99"),
+    ("POST", "/containers/qb/kill", None, 409, "Cannot kill container: qb: Container ID is not running"),
+    ("POST", "/containers/qb/pause", None, 409, "Container ID is not running"),
+    ("POST", "/containers/qa/unpause", None, 500, "Container ID is not paused"),
+    ("POST", "/containers/qa/resize", None, 400, 'strconv.Atoi: parsing "": invalid syntax'),
+    ("POST", "/containers/qa/resize?h=1&w=x", None, 400, 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("POST", "/containers/qb/resize?h=1&w=1", None, 409, "Container ID is not running"),
+    ("POST", "/containers/qa/stop?t=x", None, 500, 'strconv.Atoi: parsing "x": invalid syntax'),
+    ("GET", "/containers/qa/logs", None, 400, "Bad parameters: you must choose at least one stream"),
+    ("GET", "/containers/qb/top", None, 409, "Container ID is not running"),
+    ("GET", "/exec/nope/json", None, 404, "No such exec instance: nope"),
+    ("POST", "/exec/nope/start", {}, 404, "No such exec instance: nope"),
+    ("POST", "/exec/nope/start", b"", 400, "got EOF while reading request body"),
+    ("POST", "/exec/nope/resize?h=1&w=1", None, 404, "No such exec instance: nope"),
+    ("POST", "/containers/qb/exec", {"Cmd": ["ls"]}, 409, "Container ID is not running"),
+    ("POST", "/containers/qa/exec", {"Cmd": []}, 400, "No exec command specified"),
+    ("POST", "/containers/qa/exec", {"Cmd": "ls"}, 400,
+     "json: cannot unmarshal string into Go struct field ExecConfig.Cmd of type []string"),
+    ("DELETE", "/containers/qa", None, 409,
+     "You cannot remove a running container ID. Stop the container before attempting removal or force remove"),
+    ("GET", "/images/nope/json", None, 404, "no such image: nope: No such image: nope:latest"),
+    ("GET", "/images/NOPE/json", None, 400,
+     "no such image: NOPE: invalid reference format: repository name must be lowercase"),
+    ("POST", "/images/busybox/tag?repo=X", None, 500, "invalid reference format: repository name must be lowercase"),
+    ("POST", "/images/create?fromImage=nosuch", None, 404,
+     "pull access denied for nosuch, repository does not exist or may require 'docker login': denied: requested access "
+     "to the resource is denied"),
+    ("GET", "/networks/nope", None, 404, "network nope not found"),
+    ("DELETE", "/networks/host", None, 403, "host is a pre-defined network and cannot be removed"),
+    ("POST", "/networks/create", {"Name": "none"}, 403, "operation is not permitted on predefined none network "),
+    ("GET", "/volumes/nope", None, 404, "get nope: no such volume"),
+    ("GET", "/swarm", None, 503,
+     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+     "and try again."),
+    ("GET", '/containers/json?filters={"x":["y"]}', None, 400, "Invalid filter 'x'"),
+    ("GET", '/containers/json?filters={"status":["y"]}', None, 400, "Invalid filter 'status=y'"),
+    ("GET", "/events?since=x", None, 500, 'strconv.ParseInt: parsing "x": invalid syntax'),
+    ("GET", "/containers/qa/archive", None, 400, "bad parameter: pathcannot be empty"),
+    ("GET", "/containers/qa/archive?path=/nope", None, 404, "Could not find the file /nope in container qa"),
+    ("POST", "/build", None, 501, "ImageBuild is not imitated by the demo engine"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "target", "body", "status", "message"), REFUSED)
+async def test_refusals(engine: DemoEngine, method: str, target: str, body: object, status: int, message: str) -> None:
+    await create(engine, "qa", "sleep", "100")
+    await create(engine, "qb", "true", is_started=False)
+    answer = await ask(engine, method, target, body)
+    assert (answer.status, without_ids(answer.document["message"])) == (status, message)
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_a_body_that_does_not_say_that_it_is_json_is_refused(engine: DemoEngine) -> None:
+    answer = await ask(engine, "POST", "/containers/create", b"{}", "Content-Type: text/plain\r\n")
+    assert answer.document["message"] == "Content-Type specified (text/plain) must be 'application/json'"
+
+
+async def test_below_1_24_errors_are_text(engine: DemoEngine) -> None:
+    answer = await ask(engine, "GET", "/v1.23/containers/nope/json")
+    assert (answer.status, answer.body) == (404, b"No such container: nope\n")
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+OLD = ("1.11", "1", "0", "1.", ".", "1..24", ".1.24")
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_a_version_below_1_12_is_too_old(engine: DemoEngine, version: str) -> None:
+    answer = await ask(engine, "GET", f"/v{version}/_ping")
+    expected = f"client version {version} is too old. Minimum supported API version is 1.12, please upgrade your client"
+    assert (answer.status, answer.body.decode().startswith(expected)) == (400, True)
+
+
+@pytest.mark.parametrize("version", ["9.9", "99999999999999999999.1", "1.41.1", "9" * 5000])
+async def test_a_version_above_1_41_is_too_new(engine: DemoEngine, version: str) -> None:
+    answer = await ask(engine, "GET", f"/v{version}/_ping")
+    assert (answer.status, "is too new" in answer.document["message"]) == (400, True)
+
+
+UNCLEAN = (
+    ("//_ping", "/_ping"),
+    ("/./_ping", "/_ping"),
+    ("/v1.24//_ping?x=1", "/v1.24/_ping?x=1"),
+    ("/containers/x%2f..%2fjson", "/containers/json"),
+    ("/containers/%2e%2e/_ping", "/_ping"),
+)
+
+
+@pytest.mark.parametrize(("target", "location"), UNCLEAN)
+async def test_a_path_that_is_not_clean_is_redirected(engine: DemoEngine, target: str, location: str) -> None:
+    answer = await ask(engine, "GET", target)
+    assert (answer.status, answer.headers["Location"]) == (301, location)
+    assert "Api-Version" not in answer.headers
+
+
+FOUND = (
+    ("GET", "/_pin%67"),
+    ("GET", "/%76%31.24/%63ontainers%2fjson"),
+    ("GET", "http://x:99/v1.24/_ping"),
+    ("GET", "/networks/"),
+    ("OPTIONS", "/info"),
+)
+
+
+@pytest.mark.parametrize(("method", "target"), FOUND)
+async def test_other_spellings_that_the_engine_takes(engine: DemoEngine, method: str, target: str) -> None:
+    assert (await ask(engine, method, target)).status == 200
+
+
+async def test_each_operation_is_in_the_table_once() -> None:
+    rows = [(method, path) for method, path, _ in routes.TABLE]
+    assert len(rows) == len(set(rows))
+
+
+async def test_ping_has_the_headers_of_the_engine(engine: DemoEngine) -> None:
+    for method, body in (("GET", b"OK"), ("HEAD", b"")):
+        answer = await ask(engine, method, "/_ping")
+        assert answer.headers.pop("Date")
+        assert (answer.status, answer.body, answer.headers) == (
+            200,
+            body,
+            {
+                "Api-Version": "1.41",
+                "Cache-Control": "no-cache, no-store, must-revalidate",
+                "Content-Length": str(len(body)),
+                "Content-Type": "text/plain; charset=utf-8",
+                "Docker-Experimental": "false",
+                "Ostype": "linux",
+                "Pragma": "no-cache",
+                "Server": "Docker/20.10.24 (linux)",
+            },
+        )
+
+
+# --- containers
+
+
+async def test_what_is_there_at_the_start(engine: DemoEngine) -> None:
+    containers = (await ask(engine, "GET", "/containers/json")).document
+    assert {each["Names"][0]: each["State"] for each in containers} == dict.fromkeys(
+        ["/console", "/db", "/web"], "running"
+    )
+    images = (await ask(engine, "GET", "/images/json")).document
+    assert [each["RepoTags"] for each in images] == [["busybox:latest"], ["nginx:alpine"], ["redis:7-alpine"]]
+
+
+async def test_the_life_of_a_container(engine: DemoEngine) -> None:
+    id = await create(engine, "job", "sleep", "1000")
+    assert [(await ask(engine, "POST", f"/containers/job/{act}")).status for act in ("start", "pause")] == [304, 204]
+    assert (await ask(engine, "GET", "/containers/job/json")).document["State"]["Status"] == "paused"
+    refused = await ask(engine, "POST", "/containers/job/exec", {"Cmd": ["ls"]})
+    assert refused.document["message"] == "Container job is paused, unpause the container before exec"
+    acts = ("unpause", "rename?name=other", "stop", "stop", "start", "restart?t=0", "kill")
+    names = ("job", "job", *["other"] * 5)
+    done = [
+        (await ask(engine, "POST", f"/containers/{name}/{act}")).status for name, act in zip(names, acts, strict=True)
+    ]
+    assert done == [204, 204, 204, 304, 204, 204, 204]
+    state = (await ask(engine, "GET", f"/containers/{id[:9]}/json")).document["State"]
+    assert (state["Status"], state["ExitCode"], state["Running"]) == ("exited", 137, False)
+    assert (await ask(engine, "DELETE", f"/containers/{id}")).status == 204
+    assert (await ask(engine, "DELETE", f"/containers/{id}")).status == 404
+
+
+async def test_a_program_that_listens_to_its_stop_signal_ends_by_itself(engine: DemoEngine) -> None:
+    await ask(engine, "POST", "/containers/web/stop")
+    assert (await ask(engine, "GET", "/containers/web/json")).document["State"]["ExitCode"] == 0
+
+
+async def test_a_program_that_is_not_there_cannot_be_started(engine: DemoEngine) -> None:
+    await create(engine, "bad", "nope", is_started=False)
+    answer = await ask(engine, "POST", "/containers/bad/start")
+    assert (answer.status, 'exec: "nope": executable file not found in $PATH' in answer.document["message"]) == (
+        400,
+        True,
+    )
+    assert (await ask(engine, "GET", "/containers/bad/json")).document["State"]["ExitCode"] == 127
+
+
+async def test_a_container_that_removes_itself_tells_who_waits_its_code(engine: DemoEngine) -> None:
+    await create(engine, "once", "sh", "-c", "exit 5", is_started=False, HostConfig={"AutoRemove": True})
+    waiter = await connect(engine)
+    await waiter.say(request("POST", "/containers/once/wait?condition=removed"))
+    assert (await waiter.hear_head())[0] == "HTTP/1.1 200 OK"
+    await ask(engine, "POST", "/containers/once/start")
+    assert [json.loads(chunk) async for chunk in waiter.chunks()] == [{"Error": None, "StatusCode": 5}]
+    assert (await ask(engine, "GET", "/containers/once/json")).status == 404
+
+
+async def test_a_restart_policy_is_kept(engine: DemoEngine) -> None:
+    policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}}
+    await create(engine, "again", "sh", "-c", "echo try; exit 1", is_started=False, HostConfig=policy)
+    follower = await connect(engine)
+    await follower.say(request("GET", '/events?filters={"event":["die"]}'))
+    await follower.hear_head()
+    await ask(engine, "POST", "/containers/again/start")
+    chunks = follower.chunks()
+    for _ in range(3):
+        await anext(chunks)
+    found = (await ask(engine, "GET", "/containers/again/json")).document
+    assert (found["RestartCount"], found["State"]["Status"]) == (2, "exited")
+
+
+async def test_wait_below_1_30_answers_at_the_end(engine: DemoEngine) -> None:
+    await create(engine, "job", "sh", "-c", "exit 4")
+    answer = await ask(engine, "POST", "/v1.29/containers/job/wait")
+    assert (answer.headers["Content-Length"], answer.document) == ("30", {"Error": None, "StatusCode": 4})
+
+
+FILTERS = (  # (filters, names found)
+    ({"name": ["we"]}, ["/web"]),
+    ({"label": ["com.example.tier"]}, ["/db", "/web"]),
+    ({"label": {"com.example.tier=back": True}}, ["/db"]),
+    ({"ancestor": ["nginx:alpine"]}, ["/web"]),
+    ({"network": ["bridge"], "status": ["running"]}, ["/console", "/db", "/web"]),
+    ({"volume": ["db-data"]}, ["/db"]),
+    ({"status": ["exited"]}, []),
+    ({"before": ["console"]}, ["/db", "/web"]),
+    ({"since": ["web"]}, ["/console", "/db"]),
+)
+
+
+@pytest.mark.parametrize(("filters", "names"), FILTERS)
+async def test_filters_of_the_list(engine: DemoEngine, filters: object, names: list[str]) -> None:
+    found = await ask(engine, "GET", f"/containers/json?filters={json.dumps(filters)}".replace(" ", ""))
+    assert sorted(name for each in found.document for name in each["Names"]) == names
+
+
+async def test_list_limit_takes_the_newest_also_if_ended(engine: DemoEngine) -> None:
+    await create(engine, "old", "true", is_started=False)
+    assert [each["Names"] for each in (await ask(engine, "GET", "/containers/json?limit=1")).document] == [["/old"]]
+
+
+# --- logs, events, stats
+
+
+async def test_logs_are_framed_by_stream(engine: DemoEngine) -> None:
+    await create(engine, "job", "sh", "-c", "echo out; echo err >&2; printf rest")
+    await ask(engine, "POST", "/containers/job/wait")
+    answer = await ask(engine, "GET", "/containers/job/logs?stdout=1&stderr=1")
+    assert answer.body == frame(1, b"out\n") + frame(2, b"err\n") + frame(1, b"rest")
+    assert "Content-Type" not in answer.headers
+    assert (await ask(engine, "GET", "/containers/job/logs?stdout=1&tail=1")).body == frame(1, b"rest")
+    assert (await ask(engine, "GET", "/containers/job/logs?stderr=1&tail=x")).body == frame(2, b"err\n")
+    assert (await ask(engine, "GET", "/containers/job/logs?stdout=1&tail=0")).body == b""
+    assert (await ask(engine, "GET", "/containers/job/logs?stdout=1&since=9999999999")).body == b""
+    stamped = (await ask(engine, "GET", "/containers/job/logs?stderr=1&timestamps=1")).body[8:]
+    assert re.fullmatch(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{9}Z err\n", stamped)
+
+
+async def test_logs_of_a_terminal_are_raw(engine: DemoEngine) -> None:
+    await create(engine, "job", "echo", "hi", Tty=True)
+    await ask(engine, "POST", "/containers/job/wait")
+    assert (await ask(engine, "GET", "/containers/job/logs?stdout=1")).body == b"hi\r\n"
+
+
+async def test_following_a_log_ends_with_the_program(engine: DemoEngine) -> None:
+    await create(engine, "job", "sh", "-c", "echo first; read x; echo $x", OpenStdin=True, StdinOnce=True)
+    follower = await connect(engine)
+    await follower.say(request("GET", "/containers/job/logs?stdout=1&follow=1"))
+    await follower.hear_head()
+    chunks = follower.chunks()
+    assert await anext(chunks) == frame(1, b"first\n")
+    client = await attach(engine, "job")
+    await client.say(b"second\n")
+    assert [chunk async for chunk in chunks] == [frame(1, b"second\n")]
+
+
+async def test_events_since_until_and_filters(engine: DemoEngine) -> None:
+    id = await create(engine, "job", "true", Labels={"a": "b"})
+    await ask(engine, "POST", "/containers/job/wait")
+    found = await ask(engine, "GET", '/events?since=1&until=1999&filters={"container":["job"]}')
+    assert found.body == b""
+    stream = await connect(engine)
+    await stream.say(request("GET", '/events?since=1&filters={"container":["job"],"type":["container"]}'))
+    await stream.hear_head()
+    chunks = stream.chunks()
+    documents = [json.loads(await anext(chunks)) for _ in range(3)]
+    assert [(each["Action"], each["status"], each["id"], each["from"]) for each in documents] == [
+        (action, action, id, "busybox") for action in ("create", "start", "die")
+    ]
+    assert documents[2]["Actor"]["Attributes"] == {"a": "b", "exitCode": "0", "image": "busybox", "name": "job"}
+    stream.finish()
+    assert [chunk async for chunk in chunks] == []
+
+
+async def test_stats_once_and_streaming(engine: DemoEngine) -> None:
+    once = (await ask(engine, "GET", "/containers/web/stats?stream=0")).document
+    assert (once["name"], once["pids_stats"]) == ("/web", {"current": 1})
+    stream = await connect(engine)
+    await stream.say(request("GET", "/containers/web/stats"))
+    await stream.hear_head()
+    assert json.loads(await anext(aiter(stream.chunks())))["name"] == "/web"
+    stream.close()
+
+
+# --- images, networks, volumes, files
+
+
+async def test_a_pull_tells_its_progress_and_brings_the_image(engine: DemoEngine) -> None:
+    answer = await ask(engine, "POST", "/images/create?fromImage=registry.example.com/team/alpine&tag=3.19")
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert lines[0] == {"status": "Pulling from team/alpine", "id": "3.19"} or lines[0]["id"] == "3.19"
+    assert lines[-1]["status"] == "Status: Downloaded newer image for registry.example.com/team/alpine:3.19"
+    assert (await ask(engine, "GET", "/images/registry.example.com/team/alpine:3.19/json")).status == 200
+
+
+async def test_whoever_hangs_up_during_a_pull_gets_no_image(tmp_path: Path) -> None:
+    async with demo_engine(tmp_path, Bounds(pull_step_seconds=60.0)) as engine:
+        client = await connect(engine)
+        await client.say(request("POST", "/images/create?fromImage=alpine&tag=latest"))
+        await client.hear_until(b"Pulling from")
+        client.finish()
+        await client.hear_end()
+        assert (await ask(engine, "GET", "/images/alpine/json")).status == 404
+
+
+async def test_tag_and_delete_of_images(engine: DemoEngine) -> None:
+    assert (await ask(engine, "POST", "/images/busybox/tag?repo=mine&tag=1")).status == 201
+    assert (await ask(engine, "DELETE", "/images/mine:1")).document == [{"Untagged": "mine:1"}]
+    refused = (await ask(engine, "DELETE", "/images/nginx:alpine")).document["message"]
+    assert refused.startswith('conflict: unable to remove repository reference "nginx:alpine" (must force)')
+    await ask(engine, "DELETE", "/containers/console?force=1")
+    done = (await ask(engine, "DELETE", "/images/busybox")).document
+    assert [next(iter(each)) for each in done] == ["Untagged", "Untagged", "Deleted", "Deleted"]
+    assert (await ask(engine, "GET", "/images/busybox/json")).status == 404
+
+
+async def test_networks_and_volumes(engine: DemoEngine) -> None:
+    made = await ask(engine, "POST", "/networks/create", {"Name": "back", "Labels": {"a": "b"}})
+    assert made.status == 201
+    assert (await ask(engine, "POST", "/networks/back/connect", {"Container": "web"})).status == 200
+    members = (await ask(engine, "GET", f"/networks/{made.document['Id'][:12]}")).document["Containers"]
+    assert [member["Name"] for member in members.values()] == ["web"]
+    assert (await ask(engine, "DELETE", "/networks/back")).status == 403
+    assert (await ask(engine, "POST", "/networks/back/disconnect", {"Container": "web"})).status == 200
+    assert (await ask(engine, "POST", "/networks/prune")).document == {"NetworksDeleted": ["back"]}
+    volume = (await ask(engine, "POST", "/volumes/create", {"Name": "v1", "Labels": {"x": "y"}})).document
+    assert (volume["Name"], volume["Labels"], volume["Mountpoint"]) == (
+        "v1",
+        {"x": "y"},
+        "/var/lib/docker/volumes/v1/_data",
+    )
+    in_use = await ask(engine, "DELETE", "/volumes/db-data")
+    assert (in_use.status, "volume is in use" in in_use.document["message"]) == (409, True)
+    assert (await ask(engine, "POST", "/volumes/prune")).document == {"VolumesDeleted": ["v1"], "SpaceReclaimed": 0}
+
+
+async def test_files_go_in_and_out_as_tar(engine: DemoEngine) -> None:
+    tar = (await ask(engine, "GET", "/containers/web/archive?path=/etc/nginx")).body
+    assert (await ask(engine, "PUT", "/containers/console/archive?path=/tmp", tar)).status == 200
+    _, client = await start_exec(engine, "console", "cat", "/tmp/nginx/nginx.conf")
+    assert b"listen 80" in await client.hear_end()
+    changes = (await ask(engine, "GET", "/containers/console/changes")).document
+    assert changes == [
+        {"Path": "/tmp", "Kind": 0},
+        {"Path": "/tmp/nginx", "Kind": 1},
+        {"Path": "/tmp/nginx/nginx.conf", "Kind": 1},
+    ]
+    facts = await ask(engine, "HEAD", "/containers/web/archive?path=/etc/nginx/nginx.conf")
+    assert (facts.status, "X-Docker-Container-Path-Stat" in facts.headers) == (200, True)
+
+
+# --- bounds, record, start and stop
+
+
+async def test_there_is_room_for_so_many_things(tmp_path: Path) -> None:
+    async with demo_engine(tmp_path, Bounds(containers_max=4, named_max=3, execs_max=1)) as engine:
+        await create(engine, "last", is_started=False)
+        full = await ask(engine, "POST", "/containers/create", {"Image": "busybox"})
+        assert (full.status, full.document["message"]) == (507, "the demo engine holds no more containers")
+        assert (await ask(engine, "POST", "/networks/create", {"Name": "x"})).status == 507
+        assert (await ask(engine, "POST", "/images/create?fromImage=alpine")).status == 507
+        created = [await ask(engine, "POST", "/containers/web/exec", {"Cmd": ["sleep", "9"]}) for _ in range(2)]
+        assert [each.status for each in created] == [201, 507]
+
+
+async def test_an_ended_exec_makes_room(tmp_path: Path) -> None:
+    async with demo_engine(tmp_path, Bounds(execs_max=1)) as engine:
+        for _ in range(3):
+            _, client = await start_exec(engine, "web", "true")
+            assert await client.hear_end() == b""
+
+
+async def test_bodies_are_limited(tmp_path: Path) -> None:
+    async with demo_engine(tmp_path, Bounds(body_bytes_max=1000)) as engine:
+        fits, too_large = ({"Image": "busybox", "x": "x" * size} for size in (900, 1001))
+        assert (await ask(engine, "POST", "/containers/create", fits)).status == 201
+        assert (await ask(engine, "POST", "/containers/create", too_large)).status == 413
+
+
+async def test_a_log_keeps_the_newest(tmp_path: Path) -> None:
+    async with demo_engine(tmp_path, Bounds(log_bytes_max=60)) as engine:
+        await create(engine, "job", "seq", "1", "100")
+        await ask(engine, "POST", "/containers/job/wait")
+        kept = (await ask(engine, "GET", "/containers/job/logs?stdout=1")).body
+        assert kept.endswith(frame(1, b"100\n"))
+        assert 50 <= len(kept.replace(b"\x01\0\0\0\0\0\0", b"")) <= 80
+
+
+async def test_requests_are_remembered_up_to_a_bound(tmp_path: Path) -> None:
+    async with demo_engine(tmp_path, Bounds(requests_max=4)) as engine:
+        await ask(engine, "GET", "/containers/json?all=1")
+        await ask(engine, "POST", "/v1.41/containers/web/start")
+        assert engine.requests == [("GET", "/containers/json"), ("POST", "/v1.41/containers/web/start")]
+        for _ in range(3):
+            await ask(engine, "GET", "/_ping")
+        assert engine.requests == [("GET", "/_ping")] * 3
+
+
+async def _whole_story(path: str) -> set[str]:
+    """Everything that could leave something behind, then the stop; what is left then."""
+    before = asyncio.all_tasks()
+    engine = await start_demo_engine(path, FAST)
+    follower, waiter, watcher = [await connect(engine) for _ in range(3)]
+    await follower.say(request("GET", "/containers/web/logs?stdout=1&follow=1"))
+    await waiter.say(request("POST", "/containers/web/wait"))
+    await watcher.say(request("GET", "/events"))
+    for each in (follower, waiter, watcher):
+        await each.hear_head()
+    attached = await attach(engine, "console")
+    await attached.say(b"sleep 100\r")
+    await attached.hear_until(b"sleep 100\r\n")
+    _, piped = await start_exec(engine, "web", "sh", "-c", "yes | cat | cat")
+    await piped.hear_until(b"y\n")
+    await create(engine, "again", "false", HostConfig={"RestartPolicy": {"Name": "always"}})
+    outcome = await run(engine, "cat", stdin=b"x" * 300_000)
+    assert (outcome.code, len(outcome.stdout)) == (0, 300_000)
+    await engine.stop()
+    await engine.stop()
+    assert await attached.hear_end() is not None
+    for each in (attached, piped, follower, waiter, watcher):
+        each.close()
+    return {repr(task) for task in asyncio.all_tasks() - before}
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_nothing_is_left_after_stop(tmp_path: Path, loop_factory: object) -> None:
+    path = tmp_path / "engine.sock"
+    with asyncio.Runner(loop_factory=loop_factory) as runner:  # type: ignore[arg-type]
+        assert runner.run(_whole_story(str(path))) == set()
+    assert not path.exists()
+
+
+async def test_a_place_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        await start_demo_engine(str(tmp_path / "nowhere" / "engine.sock"))

@@ -1,0 +1,816 @@
+"""Express: the fast twin does what the plain way does, seen from the engine, the client, the audit trail and the metrics.
+
+A dialogue is driven twice, through a proxy with the express way and through one without. Both tell their exchanges to the
+observers of the composition (`operating.app`), with an audit trail into memory and metrics on a registry of their own.
+"""
+
+import asyncio
+import fcntl
+import re
+import select
+import socket
+import struct
+import tempfile
+import termios
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from sockproxy.exchange import Exchange, Times
+from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.deadlines import Deadlines
+from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
+from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.proxy import Gate, Proxy
+from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.judging.identity import Principal
+from sockproxy.judging.judge import judge
+from sockproxy.operating.app import Observers
+from sockproxy.operating.config import load_policy
+from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.metrics import Metrics
+from sockproxy.wire import http1
+from tests.exchanges import CATALOGUE
+from tests.streams import PRINCIPAL, Peer, World, until
+
+READ = b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\nUser-Agent: test\r\n\r\n"
+OTHER = b"GET /version HTTP/1.1\r\nHost: d\r\n\r\n"
+WRITE = b"POST /v1.41/containers/x/start HTTP/1.1\r\nHost: d\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+HEAD_END = b"\r\n\r\n"
+ALLOW_ALL = load_policy("allow-all", CATALOGUE)
+
+
+# --- both arms
+
+
+class MemorySink:
+    """Keeps the lines of a trail."""
+
+    name = "memory"
+    last_line = b""
+    fragment = b""
+
+    def __init__(self) -> None:
+        self.lines = b""
+
+    def write(self, lines: bytes, *, may_wait: bool) -> int:
+        self.lines += lines
+        return len(lines)
+
+    def cut_fragment(self) -> None: ...
+
+    def reopen(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Counted:
+    """The observers of the composition, and how often they were told of an outcome in each of the two ways."""
+
+    def __init__(self, observers: Observers) -> None:
+        self._observers = observers
+        self.decided = observers.decided
+        self.account = observers.account
+        self.limit_hit = observers.limit_hit
+        self.plain_count = 0
+        self.express_count = 0
+
+    def completed(self, exchange: Exchange) -> None:
+        self._observers.completed(exchange)
+        self.plain_count += 1
+
+    def served(
+        self, account: Any, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
+    ) -> None:
+        self._observers.served(account, exchange_id, principal, times, status, bytes_out)
+        self.express_count += 1
+
+    @property
+    def count(self) -> int:
+        return self.plain_count + self.express_count
+
+
+class Record(NamedTuple):
+    """What was recorded, without what differs from one run to the next."""
+
+    events: list[dict[str, object]]
+    samples: dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Arm:
+    """A proxy with or without the express way, and all that it told."""
+
+    def __init__(self, world: World, told: Counted, trail: AuditTrail, sink: MemorySink, registry: CollectorRegistry):
+        self.world = world
+        self.told = told
+        self.trail = trail
+        self.sink = sink
+        self.registry = registry
+
+    async def warm(self) -> tuple[Peer, Peer]:
+        """A client and the engine's connection, between which READ has gone so often that it may be known."""
+        client = await self.world.connect()
+        await client.send(READ)
+        engine = await self.world.accept()
+        await engine.receive_until(HEAD_END)
+        await engine.send(OK)
+        await client.receive(len(OK))
+        for _ in range(2):
+            await exchange(client, engine)
+        return client, engine
+
+    def record(self) -> Record:
+        self.trail.flush()
+        return Record(
+            [_without_times(orjson.loads(line)) for line in self.sink.lines.splitlines()],
+            {
+                (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+                for metric in self.registry.collect()
+                for sample in metric.samples
+                if sample.value and not _is_of_one_run(sample.name)
+            },
+        )
+
+
+def _without_times(event: dict[str, object]) -> dict[str, object]:
+    varying = {"time", "id", "hash", "prev", "seq", "duration_ms", "engine_ms"}
+    has_engine_time = event["engine_ms"] is not None
+    return {key: value for key, value in event.items() if key not in varying} | {"has_engine_time": has_engine_time}
+
+
+def _is_of_one_run(name: str) -> bool:
+    return name.endswith(("_seconds_bucket", "_seconds_sum", "_engine_connections")) or name.startswith("process_")
+
+
+@asynccontextmanager
+async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: float) -> AsyncIterator[Arm]:
+    """A proxy with real observers, between the test as its clients and the test as its engine."""
+    loop = asyncio.get_running_loop()
+    hangups, deadlines = HangupWatch(loop), Deadlines(loop)
+    set_limits = replace(Limits(), **limits)  # type: ignore[arg-type]
+    registry, sink = CollectorRegistry(), MemorySink()
+    in_flight: Callable[[], int] = lambda: proxy.express_in_flight  # noqa: E731
+    metrics = Metrics(
+        registry,
+        "test",
+        limits=[field.name for field in fields(Limits)],
+        sinks=[sink.name],
+        express_in_flight=lambda: in_flight(),
+    )
+    trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events)
+    told = Counted(Observers(trail, metrics))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(f"{folder}/engine.sock")
+        listening.listen()
+        listening.setblocking(False)
+        engine = Engine(Address("unix", path=f"{folder}/engine.sock"), set_limits, loop, hangups)
+        proxy = Proxy(CATALOGUE, engine, set_limits, deadlines, told, "test", has_express=has_express)
+        world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [])
+        try:
+            yield Arm(world, told, trail, sink, registry)
+        finally:
+            world.close()
+            await asyncio.gather(*world.tasks, return_exceptions=True)
+            engine.close()
+            deadlines.close()
+            hangups.close()
+            listening.close()
+
+
+async def exchange(client: Peer, engine: Peer, request: bytes = READ, answer: bytes = OK) -> bytes:
+    """One request with its answer over connections that are there already; what the client got."""
+    await client.send(request)
+    await engine.receive_until(HEAD_END)
+    await engine.send(answer)
+    return await client.receive(len(answer))
+
+
+Dialogue = Callable[[Arm], Awaitable[object]]
+
+
+class Run(NamedTuple):
+    """What one arm did with a dialogue."""
+
+    seen: object
+    record: Record
+    express_count: int
+
+
+def run(dialogue: Dialogue, *, has_express: bool, **options: Any) -> Run:
+    async def drive() -> Run:
+        async with open_arm(has_express=has_express, **options) as arm, asyncio.timeout(20):
+            seen = await dialogue(arm)
+            return Run(seen, arm.record(), arm.told.express_count)
+
+    return uvloop.run(drive())
+
+
+def assert_twins(dialogue: Dialogue, **options: Any) -> Run:
+    """Drives a dialogue both ways; the run on the express way, which is as the plain one."""
+    plain = run(dialogue, has_express=False, **options)
+    express = run(dialogue, has_express=True, **options)
+    assert express.seen == plain.seen
+    assert express.record.events == plain.record.events
+    assert express.record.samples == plain.record.samples
+    assert plain.express_count == 0
+    return express
+
+
+# --- any dialogue
+
+HEADS = (
+    READ,
+    OTHER,
+    b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n",
+    b"GET /v1.41/images/json?all=1 HTTP/1.1\r\nHost: d\r\nX-Kept: 1\r\nConnection: keep-alive, X-Gone\r\nX-Gone: 1\r\n\r\n",
+    b"GET /v1.41/containers/%77eb/json HTTP/1.1\r\nHost: d\r\n\r\n",
+    b"HEAD /_ping HTTP/1.1\r\nHost: d\r\n\r\n",
+    b"GET /version HTTP/1.0\r\n\r\n",
+    b"GET /version HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+    b"GET /v1.23/nowhere HTTP/1.1\r\nHost: d\r\n\r\n",
+    b"GET /version HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n",
+    WRITE,
+    b"POST /v1.41/containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\n{}",
+    b"GET /a//b HTTP/1.1\r\nHost: d\r\n\r\n",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the engine says, and in how many pieces."""
+
+    head: bytes
+    body: bytes = b""
+    cuts: tuple[int, ...] = ()
+    ends: bool = False
+
+    def pieces(self, method: bytes) -> list[bytes]:
+        whole = self.head + (b"" if method == b"HEAD" else self.body)
+        places = [0, *sorted({cut % (len(whole) + 1) for cut in self.cuts}), len(whole)]
+        return [whole[start:end] for start, end in zip(places, places[1:], strict=False) if start < end]
+
+
+ANSWERS = (
+    Answer(OK[:-2], b"[]"),
+    Answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 16\r\n\r\n", b'{"message":"no"}'),
+    Answer(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 1\r\n\r\n", b"x"),
+    Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    Answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"),
+    Answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\nX-Sum: 1\r\n\r\n"),
+    Answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n", ends=True),
+    Answer(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    Answer(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"),
+    Answer(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", b"y"),
+    Answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n", b"z", ends=True),
+    Answer(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n", b"0"),
+    Answer(b"HTTP/1.1 200  \r\nKeep-Alive: 5\r\nserver:  D \r\nContent-Length: 1\r\n\r\n", b"s"),
+    Answer(b"HTTP/1.1 200 OK\r\n\r\n", b"until the end", ends=True),
+    Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"half", ends=True),
+    Answer(b"SSH-2.0-OpenSSH\r\n\r\n", ends=True),
+    Answer(b"", ends=True),
+)
+
+
+class PlayedEngine:
+    """Gives one answer after the other, whichever connection a request comes on, and keeps what it saw."""
+
+    def __init__(self, world: World, answers: Iterator[Answer]) -> None:
+        self._world = world
+        self._answers = answers
+        self.requests: list[bytes] = []
+
+    async def play(self) -> None:
+        async with asyncio.TaskGroup() as connections:
+            while True:
+                connections.create_task(self._serve(await self._world.accept()))
+
+    async def _serve(self, peer: Peer) -> None:
+        while head := await peer.receive_until(HEAD_END):
+            length = re.search(rb"Content-Length: (\d+)", head)
+            self.requests.append(head + await peer.receive(int(length[1]) if length else 0))
+            answer = next(self._answers)
+            for piece in answer.pieces(head.split(b" ")[0]):
+                await peer.send(piece)
+                await until(lambda: is_taken(peer))
+            if answer.ends:
+                break
+        peer.close()
+
+
+def is_taken(peer: Peer) -> bool:
+    """Whether the other side has read all that was sent to it."""
+    return struct.unpack("i", fcntl.ioctl(peer.sock, termios.TIOCOUTQ, b"\0" * 4))[0] == 0
+
+
+class Request(NamedTuple):
+    """A request of a dialogue: whether it goes out in two pieces, or right behind the one before."""
+
+    head: bytes
+    cut: int
+    is_pipelined: bool
+
+
+def groups(requests: list[Request]) -> Iterator[list[bytes]]:
+    """The pieces that are sent before the answers to them are awaited."""
+    sent: list[bytes] = []
+    for request in requests:
+        if sent and request.is_pipelined:
+            sent[-1] += request.head
+            continue
+        if sent:
+            yield sent
+        cut = request.cut % len(request.head)
+        sent = [request.head[:cut], request.head[cut:]] if cut else [request.head]
+    if sent:
+        yield sent
+
+
+def conversation(requests: list[Request], answers: list[Answer]) -> Dialogue:
+    """All requests one after the other, each group when the one before is answered."""
+
+    async def hold(arm: Arm) -> object:
+        world = arm.world
+        engine = PlayedEngine(world, iter(answers * (len(requests) // len(answers) + 2)))
+        playing = asyncio.create_task(engine.play())
+        got: list[bytes] = []
+        client: Peer | None = None
+        for pieces in groups(requests):
+            if client is None or world.tasks[-1].done():
+                client = await world.connect()
+                receiving = asyncio.create_task(client.receive_all())
+            due = arm.told.count + sum(piece.count(HEAD_END) for piece in [b"".join(pieces)])
+            for piece in pieces:
+                try:
+                    await client.send(piece)
+                except (BrokenPipeError, ConnectionResetError):
+                    break
+                await until(lambda: is_taken(client) or world.tasks[-1].done())
+            await until(lambda: arm.told.count >= due or has_finished(client) or world.tasks[-1].done())
+            if has_finished(client) or world.tasks[-1].done():
+                got.append(without_ids(await receiving))
+                client.close()
+                await world.tasks[-1]
+                client = None
+        if client is not None:
+            client.finish()
+            got.append(without_ids(await receiving))
+            await world.tasks[-1]
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+        return got, engine.requests
+
+    return hold
+
+
+def has_finished(peer: Peer) -> bool:
+    """Whether the proxy has ended its sending direction (or both) towards this client."""
+    poll = select.poll()
+    poll.register(peer.sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def without_ids(data: bytes) -> bytes:
+    return re.sub(rb"Sockproxy-Request-Id: [^\r]*", b"Sockproxy-Request-Id: -", data)
+
+
+# Most requests are of the usual kind and come again and again: otherwise nothing would be known.
+requests = st.builds(
+    Request,
+    st.one_of(st.just(READ), st.just(READ), st.sampled_from(HEADS)),
+    st.one_of(st.just(0), st.just(0), st.integers(0, 200)),
+    st.sampled_from((False, False, True)),
+)
+answers = st.builds(
+    lambda answer, cuts: replace(answer, cuts=tuple(cuts)),
+    st.one_of(st.just(ANSWERS[0]), st.sampled_from(ANSWERS)),
+    st.one_of(st.just([]), st.lists(st.integers(0, 120), max_size=2)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(requests, min_size=3, max_size=8).map(lambda drawn: [Request(READ, 0, False)] * 2 + drawn),
+    st.lists(answers, min_size=1, max_size=5),
+    st.sampled_from(("allow-all", "kubernetes-1.4")),
+)
+def test_any_dialogue_is_the_same_on_both_ways(sent: list[Request], said: list[Answer], policy: str) -> None:
+    assert_twins(conversation(sent, said), policy=policy)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.head[:24].decode() or "nothing")
+@pytest.mark.parametrize("cuts", [(), (10,), (60, 75)], ids=["whole", "in-two", "in-three"])
+def test_every_answer_to_a_known_head_is_the_same_on_both_ways(answer: Answer, cuts: tuple[int, ...]) -> None:
+    said = [ANSWERS[0]] * 2 + [replace(answer, cuts=cuts)] * 3 + [ANSWERS[0]] * 3
+    assert_twins(conversation([Request(READ, 0, False)] * 8, said))
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.split(b"\r\n", maxsplit=1)[0].decode())
+def test_every_head_that_comes_again_is_the_same_on_both_ways(head: bytes) -> None:
+    sent = [Request(READ, 0, False), Request(head, 0, False)] * 4
+    assert assert_twins(conversation(sent, [ANSWERS[0]])).express_count > 0
+
+
+def test_pipelined_requests_are_the_same_on_both_ways() -> None:
+    sent = [Request(READ, 0, False)] * 3 + [Request(READ, 0, True), Request(OTHER, 0, True), Request(READ, 7, False)]
+    run = assert_twins(conversation(sent, [ANSWERS[0], ANSWERS[4], ANSWERS[1]]))
+    assert len(run.seen[1]) == len(sent)  # type: ignore[index]
+
+
+def test_the_usual_goes_the_express_way() -> None:
+    run = assert_twins(conversation([Request(READ, 0, False)] * 10, [ANSWERS[0]]))
+    assert run.express_count == 8
+    counted = Counter(event["stage"] for event in run.record.events)
+    assert counted == {"decided": 10, "completed": 10}
+
+
+# --- what may happen in the middle
+
+
+async def half_close(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    head = await engine.receive_until(HEAD_END)
+    client.finish()
+    end = await engine.receive_all()
+    await engine.send(OK)
+    return head, end, await client.receive_all()
+
+
+async def half_close_with_the_request(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    client.finish()
+    there = await engine.receive_all()
+    await engine.send(OK)
+    return there, await client.receive_all()
+
+
+async def half_close_behind_a_second_request(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    await client.send(READ)
+    client.finish()
+    await until(lambda: is_taken(client))
+    await engine.send(OK)
+    second = await engine.receive_all()  # with an end: the client sends nothing more
+    await engine.send(OK)
+    return second, await client.receive_all()
+
+
+async def client_gone(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    client.close()
+    end = await engine.receive_all()
+    await until(lambda: arm.told.count == 4)
+    return end
+
+
+async def client_gone_after_half_close(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    client.finish()
+    await engine.receive_all()
+    client.close()
+    await until(lambda: arm.told.count == 4)
+    with pytest.raises(BrokenPipeError):
+        while True:
+            await engine.send(b"x")
+
+
+async def engine_gone_in_the_head(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    await engine.send(b"HTTP/1.1 200 OK\r\nContent-")
+    engine.close()
+    return without_ids(await client.receive_until(b"\n\r\n") + await client.receive_until(b"}\n"))
+
+
+async def engine_gone_in_the_body(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    await engine.send(OK[:-1])
+    engine.close()
+    return await client.receive_all()
+
+
+async def engine_gone_without_an_answer(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    engine.close()
+    got = without_ids(await client.receive_until(HEAD_END) + await client.receive_until(b"}\n"))
+    await client.send(READ)  # the client's connection stays, the engine gets a new one
+    engine = await arm.world.accept()
+    await engine.receive_until(HEAD_END)
+    await engine.send(OK)
+    return got, await client.receive(len(OK))
+
+
+async def engine_gone_with_the_request_unread(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await until(lambda: arm.world.proxy.engine.busy_count)
+    await until(lambda: is_readable(engine))
+    engine.close()  # a reset: the request may be repeated
+    engine = await arm.world.accept()
+    head = await engine.receive_until(HEAD_END)
+    await engine.send(OK)
+    return head, await client.receive(len(OK))
+
+
+async def unknown_while_busy(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    await client.send(OTHER[:9])
+    await until(lambda: is_taken(client))
+    await engine.send(OK)
+    first = await client.receive(len(OK))
+    await client.send(OTHER[9:] + READ)
+    heads = [await engine.receive_until(HEAD_END)]
+    await engine.send(OK)
+    heads.append(await engine.receive_until(HEAD_END))
+    await engine.send(OK)
+    return first, heads, await client.receive(2 * len(OK))
+
+
+async def an_answer_and_more(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    await engine.send(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")  # nobody asked for it
+    got = [await client.receive(len(OK))]
+    await client.send(READ)
+    engine = await arm.world.accept()  # nobody believes that connection any more
+    await engine.receive_until(HEAD_END)
+    await engine.send(OK)
+    return [*got, await client.receive(len(OK))]
+
+
+async def a_large_answer(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    body = bytes(range(256)) * (1 << 12)
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    sending = asyncio.create_task(engine.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body))
+    await client.receive_until(HEAD_END)
+    got = await client.receive(len(body))
+    await sending
+    return got == body, await exchange(client, engine)
+
+
+async def draining_while_busy(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await client.send(READ)
+    await engine.receive_until(HEAD_END)
+    arm.world.proxy.drain()
+    await engine.send(OK)
+    return await client.receive_all()  # tells the client that the connection ends: RFC 9112, 9.6
+
+
+IN_THE_MIDDLE = (
+    half_close,
+    half_close_with_the_request,
+    half_close_behind_a_second_request,
+    client_gone,
+    client_gone_after_half_close,
+    engine_gone_in_the_head,
+    engine_gone_in_the_body,
+    engine_gone_without_an_answer,
+    engine_gone_with_the_request_unread,
+    unknown_while_busy,
+    an_answer_and_more,
+    a_large_answer,
+    draining_while_busy,
+)
+
+
+def is_readable(peer: Peer) -> bool:
+    return bool(select.select([peer.sock], [], [], 0)[0])
+
+
+@pytest.mark.parametrize("dialogue", IN_THE_MIDDLE, ids=lambda dialogue: dialogue.__name__)
+def test_what_happens_in_the_middle_is_the_same_on_both_ways(dialogue: Dialogue) -> None:
+    assert assert_twins(dialogue).express_count > 0
+
+
+async def test_a_burst_opens_another_connection_to_keep() -> None:
+    async with open_arm(has_express=True) as arm:
+        client, engine = await arm.warm()
+        second = await arm.world.connect()
+        await client.send(READ)
+        await engine.receive_until(HEAD_END)
+        await second.send(READ)
+        opened = [await arm.world.accept(), await arm.world.accept()]
+        await until(lambda: any(map(is_readable, opened)))
+        busy = next(peer for peer in opened if is_readable(peer))
+        await busy.receive_until(HEAD_END)
+        await busy.send(OK)
+        assert await second.receive(len(OK)) == OK
+        await until(lambda: arm.world.proxy.engine.idle_count == 2)
+        assert arm.world.proxy.engine.busy_count == 1
+
+
+def test_a_late_answer_is_504_and_the_connection_stays() -> None:
+    async def dialogue(arm: Arm) -> object:
+        client, engine = await arm.warm()
+        await client.send(READ)
+        await engine.receive_until(HEAD_END)
+        late = without_ids(await client.receive_until(b"}\n"))
+        end = await engine.receive_all()
+        await client.send(READ)
+        engine = await arm.world.accept()
+        await engine.receive_until(HEAD_END)
+        await engine.send(OK)
+        return late, end, await client.receive(len(OK))
+
+    run = assert_twins(dialogue, engine_read_answer_seconds=0.2)
+    assert run.express_count > 0
+    late, end, _ = run.seen  # type: ignore[misc]
+    assert late.startswith(b"HTTP/1.1 504 ")
+    assert b"Connection: close" not in late
+    assert end == b""
+
+
+@pytest.mark.parametrize("has_express", [False, True])
+async def test_a_connection_that_has_served_may_wait_for_its_next_request(has_express: bool) -> None:
+    # `head_seconds` is for the first head, `keep_alive_seconds` for the pause behind an answer.
+    async with open_arm(has_express=has_express, head_seconds=0.1) as arm:
+        first, engine = await arm.warm()
+        served = await arm.world.connect()
+        await exchange(served, engine)
+        silent = await arm.world.connect()
+        assert await silent.receive_all() == b""  # its head is late, and so would be one of `served`
+        assert await exchange(served, engine) == OK
+        assert await exchange(first, engine) == OK
+
+
+@pytest.mark.parametrize("has_express", [False, True])
+async def test_a_slow_answer_leaves_the_connection_its_time(has_express: bool) -> None:
+    async with open_arm(has_express=has_express, head_seconds=0.1, keep_alive_seconds=0.1) as arm:
+        _, engine = await arm.warm()
+        served = await arm.world.connect()
+        await served.send(READ)
+        await engine.receive_until(HEAD_END)
+        for _ in range(3):  # while it waits for its answer, others come and go
+            silent = await arm.world.connect()
+            assert await silent.receive_all() == b""
+        await engine.send(OK)
+        assert await served.receive(len(OK)) == OK
+        assert await served.receive_all() == b""  # and is closed when it has waited
+
+
+@pytest.mark.parametrize("has_express", [False, True])
+async def test_who_does_not_read_answers_is_not_served_on(has_express: bool) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 65000\r\n\r\n" + b"x" * 65000
+    count = 60
+    async with open_arm(has_express=has_express) as arm:
+        client, engine = await arm.warm()
+        sent = 0
+        for _ in range(count):
+            await client.send(READ)
+            sent += 1
+            if not await comes_soon(engine):
+                break
+            await engine.receive_until(HEAD_END)
+            await engine.send(answer)
+        assert sent < count, "what nobody reads is kept in memory without a bound"
+
+
+async def comes_soon(peer: Peer) -> bool:
+    for _ in range(200):
+        if is_readable(peer):
+            return True
+        await asyncio.sleep(0)
+    return False
+
+
+# --- the memory
+
+
+def known_after(raw: bytes, policy: str = "allow-all", *, times: int = 2) -> int:
+    gate = Gate("listener", load_policy(policy, CATALOGUE))
+    for _ in range(times):
+        learn_once(gate, raw)
+    return len(gate.known)
+
+
+def learn_once(gate: Gate, raw: bytes) -> None:
+    end = raw.index(HEAD_END) + 4
+    head = http1.parse_request_head(raw[:end], 1000)
+    judgement = judge(CATALOGUE, gate.policy, PRINCIPAL, head.method, head.target, has_body=head.framing.length > 0)
+    learn(gate, raw[:end], head, judgement, b"canonical", lambda: None)
+
+
+NEVER_LEARNT = {
+    "a write": WRITE,
+    "a write without a body in its name": b"DELETE /v1.41/containers/x HTTP/1.1\r\nHost: d\r\n\r\n",
+    "a body": READ.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n{}"),
+    "a body of no length": READ.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
+    "a chunked body": READ.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "a hijack": b"POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n",
+    "a websocket": b"GET /v1.41/containers/x/attach/ws HTTP/1.1\r\nHost: d\r\n\r\n",
+    "a stream": b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n",
+    "logs": b"GET /v1.41/containers/x/logs?follow=1 HTTP/1.1\r\nHost: d\r\n\r\n",
+    "stats": b"GET /v1.41/containers/x/stats HTTP/1.1\r\nHost: d\r\n\r\n",
+    "a download": b"GET /v1.41/containers/x/export HTTP/1.1\r\nHost: d\r\n\r\n",
+    "a head": READ.replace(b"GET", b"HEAD"),
+    "HTTP/1.0": READ.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "the last request": READ.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+    "what nobody knows": b"GET /debug/pprof/heap HTTP/1.1\r\nHost: d\r\n\r\n",
+    "not in that version": b"GET /v1.20/volumes HTTP/1.1\r\nHost: d\r\n\r\n",
+    "too long": READ.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * KNOWN_HEAD_BYTES_MAX)),
+}
+
+
+@pytest.mark.parametrize("raw", NEVER_LEARNT.values(), ids=NEVER_LEARNT)
+def test_what_must_be_looked_at_each_time_is_never_learnt(raw: bytes) -> None:
+    assert known_after(raw, times=3) == 0
+
+
+def test_what_is_denied_is_never_learnt(tmp_path: Path) -> None:
+    shadow = tmp_path / "shadow.yaml"
+    shadow.write_text('version: 1\npolicies:\n  shadow:\n    mode: shadow\n    allow: [{operations: ["Container*"]}]\n')
+    denied = b"GET /v1.41/volumes HTTP/1.1\r\nHost: d\r\n\r\n"
+    assert known_after(denied, "kubernetes-1.4", times=3) == 0
+    assert known_after(denied, str(shadow), times=3) == 0
+    assert known_after(denied) == 1
+
+
+def test_every_operation_that_is_learnt_is_a_unary_read() -> None:
+    for operation in CATALOGUE.operations.values():
+        path = re.sub(r"\{[^}]*\}", "x", operation.path)
+        version = f"/v{operation.last_api or '1.41'}"
+        raw = f"{operation.method} {version}{path} HTTP/1.1\r\nHost: d\r\n\r\n".encode()
+        may = (operation.access, operation.traffic, operation.method) == ("read", "unary", "GET")
+        assert known_after(raw) <= may, operation.operation_id
+
+
+def test_a_head_is_known_when_it_comes_for_the_second_time() -> None:
+    assert [known_after(READ, times=times) for times in range(4)] == [0, 0, 1, 1]
+    at_the_limit = READ.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * (KNOWN_HEAD_BYTES_MAX - len(READ) - 5)))
+    assert len(at_the_limit) == KNOWN_HEAD_BYTES_MAX
+    assert known_after(at_the_limit) == 1
+
+
+def test_the_memory_is_bounded() -> None:
+    gate = Gate("listener", ALLOW_ALL)
+    for number in range(KNOWN_HEADS_MAX + 10):
+        raw = READ.replace(b"test", b"%d" % number)
+        learn_once(gate, raw)
+        learn_once(gate, raw)
+        assert len(gate.known) <= KNOWN_HEADS_MAX
+        assert len(gate.seen) <= KNOWN_HEADS_MAX
+    assert raw in gate.known  # what comes now is known
+
+
+async def test_the_memory_of_answers_is_bounded() -> None:
+    async with open_arm(has_express=True) as arm:
+        client, engine = await arm.warm()
+        for number in range(KNOWN_ANSWERS_MAX + 10):
+            answer = b"HTTP/1.1 200 OK\r\nDate: %d\r\nContent-Length: 0\r\n\r\n" % number
+            await client.send(READ)
+            await until(lambda: is_readable(engine))
+            engine.sock.recv(1000)
+            await engine.send(answer)
+            assert await client.receive(len(answer)) == answer
+        assert len(arm.world.proxy.known_answers) <= KNOWN_ANSWERS_MAX
+        assert arm.told.express_count > KNOWN_ANSWERS_MAX
+
+
+async def test_a_new_policy_holds_at_once(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text('version: 1\npolicies:\n  p:\n    allow: [{operations: ["@Image"]}]\n')
+    async with open_arm(has_express=True) as arm:
+        client, _ = await arm.warm()
+        assert arm.world.gate.known
+        arm.world.gate.policy = load_policy(str(tmp_path / "p.yaml"), CATALOGUE)
+        assert not arm.world.gate.known
+        assert not arm.world.gate.seen
+        await client.send(READ)
+        assert (await client.receive_until(b"}\n")).startswith(b"HTTP/1.1 403 ")
+        assert arm.told.express_count == 1
+
+
+async def test_without_the_express_way_nothing_is_learnt() -> None:
+    async with open_arm(has_express=False) as arm:
+        await arm.warm()
+        assert not arm.world.gate.known
+        assert not arm.world.gate.seen
