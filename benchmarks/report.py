@@ -56,7 +56,7 @@ def _doubts(results: Results) -> str:
             if rounds and rounds[-1]["descriptors"] - rounds[0]["descriptors"] > _RESIDUE_MIN:
                 grown = f"{rounds[0]['descriptors']:.0f} to {rounds[-1]['descriptors']:.0f}"
                 lines.append(f"- residue: before {scenario}, {name} held {grown} descriptors: do not use its figures")
-    return "".join(f"\n{line}" for line in ["", *lines, ""]) if lines else ""
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _cell(by_proxy: Mapping[str, Sequence[Mapping[str, float]]], name: str, baseline: str, measure: Measure) -> str:

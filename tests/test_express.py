@@ -14,8 +14,9 @@ import tempfile
 import termios
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from sockproxy.exchange import Exchange, Times
+from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
@@ -34,7 +35,6 @@ from sockproxy.forwarding.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.proxy import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
-from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import judge
 from sockproxy.operating.app import Observers
 from sockproxy.operating.config import load_policy
@@ -91,11 +91,12 @@ class Counted:
         self._observers.completed(exchange)
         self.plain_count += 1
 
-    def served(
-        self, account: Any, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
-    ) -> None:
-        self._observers.served(account, exchange_id, principal, times, status, bytes_out)
+    def served(self, served: Served) -> None:
+        self._observers.served(served)
         self.express_count += 1
+
+    def tell(self) -> None:
+        self._observers.tell_served()
 
     @property
     def count(self) -> int:
@@ -132,6 +133,7 @@ class Arm:
         return client, engine
 
     def record(self) -> Record:
+        self.told.tell()
         self.trail.flush()
         return Record(
             [_without_times(orjson.loads(line)) for line in self.sink.lines.splitlines()],
@@ -170,7 +172,7 @@ async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: fl
         express_in_flight=lambda: in_flight(),
     )
     trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events)
-    told = Counted(Observers(trail, metrics))
+    told = Counted(Observers(trail, metrics, "test", loop.call_soon))
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(f"{folder}/engine.sock")
@@ -260,7 +262,7 @@ class Answer:
     def pieces(self, method: bytes) -> list[bytes]:
         whole = self.head + (b"" if method == b"HEAD" else self.body)
         places = [0, *sorted({cut % (len(whole) + 1) for cut in self.cuts}), len(whole)]
-        return [whole[start:end] for start, end in zip(places, places[1:], strict=False) if start < end]
+        return [whole[start:end] for start, end in pairwise(places) if start < end]
 
 
 ANSWERS = (
@@ -342,37 +344,54 @@ def conversation(requests: list[Request], answers: list[Answer]) -> Dialogue:
     """All requests one after the other, each group when the one before is answered."""
 
     async def hold(arm: Arm) -> object:
-        world = arm.world
-        engine = PlayedEngine(world, iter(answers * (len(requests) // len(answers) + 2)))
+        engine = PlayedEngine(arm.world, iter(answers * (len(requests) // len(answers) + 2)))
         playing = asyncio.create_task(engine.play())
         got: list[bytes] = []
-        client: Peer | None = None
+        talker: Talker | None = None
         for pieces in groups(requests):
-            if client is None or world.tasks[-1].done():
-                client = await world.connect()
-                receiving = asyncio.create_task(client.receive_all())
-            due = arm.told.count + sum(piece.count(HEAD_END) for piece in [b"".join(pieces)])
-            for piece in pieces:
-                try:
-                    await client.send(piece)
-                except (BrokenPipeError, ConnectionResetError):
-                    break
-                await until(lambda: is_taken(client) or world.tasks[-1].done())
-            await until(lambda: arm.told.count >= due or has_finished(client) or world.tasks[-1].done())
-            if has_finished(client) or world.tasks[-1].done():
-                got.append(without_ids(await receiving))
-                client.close()
-                await world.tasks[-1]
-                client = None
-        if client is not None:
-            client.finish()
-            got.append(without_ids(await receiving))
-            await world.tasks[-1]
+            talker = talker or Talker(arm, await arm.world.connect())
+            await talker.say(pieces)
+            if talker.has_ended():
+                got.append(await talker.end())
+                talker = None
+        if talker is not None:
+            got.append(await talker.end())
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
         return got, engine.requests
 
     return hold
+
+
+class Talker:
+    """A client that sends requests, and collects all that comes back."""
+
+    def __init__(self, arm: Arm, peer: Peer) -> None:
+        self._arm = arm
+        self._peer = peer
+        self._serving = arm.world.tasks[-1]
+        self._receiving = asyncio.create_task(peer.receive_all())
+
+    async def say(self, pieces: list[bytes]) -> None:
+        """Sends them apart, and returns when they are answered, or nothing will be."""
+        due = self._arm.told.count + b"".join(pieces).count(HEAD_END)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for piece in pieces:
+                await self._peer.send(piece)
+                await until(lambda: is_taken(self._peer) or self._serving.done())
+        await until(lambda: self._arm.told.count >= due or self.has_ended())
+
+    def has_ended(self) -> bool:
+        return self._serving.done() or has_finished(self._peer)
+
+    async def end(self) -> bytes:
+        """Sends no more; all that came."""
+        with suppress(OSError):
+            self._peer.finish()
+        got = without_ids(await self._receiving)
+        self._peer.close()
+        await self._serving
+        return got
 
 
 def has_finished(peer: Peer) -> bool:

@@ -73,9 +73,9 @@ WORK: dict[str, list[Call]] = {
     ],
     "exec-no-such-program": [SLEEPER, Call("exec {n} nope")],
     "exec-not-running": [Call(f"create --name {{n}} {IMAGE} true"), Call("exec {n} true")],
-    "attach-to-the-end": [
-        Call(f"run -d --name {{n}} {IMAGE} sh -c 'for i in 1 2 3 4 5; do sleep 0.1; echo tick; done; exit 4'"),
-        Call("attach --no-stdin {n}"),
+    "start-attached": [
+        Call(f"create --name {{n}} {IMAGE} sh -c 'for i in 1 2 3; do echo tick; sleep 0.1; done; exit 4'"),
+        Call("start -a {n}"),
     ],
     "logs": [Call(f"{RUN} seq 2000"), Call("logs {n}"), Call("logs --tail 2 -t {n}")],
     "logs-of-errors": [Call(f"{RUN} sh -c 'seq 10 >&2'"), Call("logs {n}")],
@@ -250,6 +250,18 @@ def test_docker_follows_logs_as_they_are_written(door: Door) -> None:
         assert door.docker("exec", name, "touch", "/go").returncode == 0
         assert process.stdout.read() == b"second\n"
         assert process.wait(10) == 0
+
+
+def test_docker_attaches_until_the_container_ends(door: Door) -> None:
+    name = f"t{uuid4().hex}"
+    script = "while :; do echo tick; sleep 0.05; done"
+    assert door.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", script).returncode == 0
+    with door.docker_process("attach", "--no-stdin", name) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"tick\n"
+        assert door.docker("kill", name).returncode == 0
+        process.stdout.read()
+        assert process.wait(10) == 137
 
 
 def test_docker_streams_stats(door: Door) -> None:

@@ -92,19 +92,15 @@ class Image:
 def parse_reference(text: str) -> Reference:
     """Reads `name`, `name:tag` or `name@digest`; without a tag it is `latest`. Raises ValueError with the engine's words."""
     name, _, digest = text.removeprefix(_HOME_OF_OFFICIAL).partition("@")
-    repository, tag = name, ""
+    repository, tag = name, "latest"
     if ":" in name.rpartition("/")[2]:
         repository, _, tag = name.rpartition(":")
     if repository.lower() != repository and _REPOSITORY.fullmatch(repository.lower()):
         raise ValueError("invalid reference format: repository name must be lowercase")
     is_name = len(repository) <= _REPOSITORY_CHARACTERS_MAX and _REPOSITORY.fullmatch(repository)
-    if (
-        not is_name
-        or (tag and not _TAG.fullmatch(tag))
-        or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))
-    ):
+    if not is_name or not _TAG.fullmatch(tag) or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest)):
         raise ValueError("invalid reference format")
-    return Reference(repository, tag or "latest", digest)
+    return Reference(repository, tag, digest)
 
 
 def imagine(reference: Reference) -> Image | None:

@@ -111,18 +111,12 @@ class _Parser:
         if self._depth > DEPTH_MAX:
             raise ShellSyntaxError("syntax error: nested too deeply for the demo shell")
         commands: list[Node] = []
-        while True:
-            while self._peek().operator in (";", "\n") and (commands or self._peek().operator == "\n"):
-                self._at += 1
-            if self._at >= len(self._tokens) or self._peek().text in ends:
-                break
+        self._skip_newlines()
+        while self._at < len(self._tokens) and self._peek().text not in ends:
             commands.append(self._chain())
-            if (
-                self._at < len(self._tokens)
-                and self._peek().operator not in (";", "\n")
-                and self._peek().text not in ends
-            ):
-                raise self._unexpected()
+            if not (self._take(";") or self._peek().operator == "\n"):
+                break
+            self._skip_newlines()
         self._depth -= 1
         if ends and not commands:
             raise self._unexpected()
