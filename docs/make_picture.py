@@ -19,7 +19,6 @@ import termios
 import time
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
@@ -35,7 +34,7 @@ SESSION = (
     "sockproxy explain --policy readonly POST /v1.41/containers/web/pause",
     "sockproxy audit show --effect deny --stage decided audit.jsonl",
     "sockproxy audit verify audit.jsonl",
-    "curl -s 127.0.0.1:9323/metrics | grep ContainerPause | grep decisions",
+    "curl -s 127.0.0.1:9323/metrics | grep no-rule",
 )
 """What is typed, in this order."""
 
@@ -51,12 +50,9 @@ _ENGINE = (
 )
 _END_OF_OUTPUT = "\x1e"  # ASCII's record separator
 _START_SECONDS = 10.0
-_THEME = TerminalTheme(
-    (22, 27, 34),
-    (201, 209, 217),
-    [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34), (88, 166, 255), (188, 140, 255), (57, 197, 207)]
-    + [(177, 186, 196)],
-)
+_GREY, _RED, _GREEN, _YELLOW = (110, 118, 129), (255, 123, 114), (63, 185, 80), (210, 153, 34)
+_BLUE, _PURPLE, _CYAN, _WHITE = (88, 166, 255), (188, 140, 255), (57, 197, 207), (240, 246, 252)
+_THEME = TerminalTheme((22, 27, 34), (201, 209, 217), [_GREY, _RED, _GREEN, _YELLOW, _BLUE, _PURPLE, _CYAN, _WHITE])
 _FONT = '"DejaVu Sans Mono", Menlo, Consolas, monospace'
 
 
@@ -98,14 +94,15 @@ def record(folder: Path) -> list[str]:
 
 def draw(outputs: list[str]) -> str:
     """The session as SVG, without fonts from elsewhere."""
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    for command, output in zip(SESSION, outputs, strict=True):
-        console.print(Text("$ ", "bold green").append(command, "bold white"), soft_wrap=True)
-        if output:
-            console.print(Text.from_ansi(output.rstrip("\n")), soft_wrap=True)
-    shape = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    shape = shape.replace("Fira Code, monospace", _FONT)
-    drawn = console.export_svg(title="sockproxy", theme=_THEME, code_format=shape, unique_id="session")
+    with open(os.devnull, "w") as nowhere:
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
+        for command, output in zip(SESSION, outputs, strict=True):
+            console.print(Text("$ ", "bold green").append(command, "bold white"), soft_wrap=True)
+            if output:
+                console.print(Text.from_ansi(output.rstrip("\n")).append("\n"), soft_wrap=True)
+        drawn = console.export_svg(title="sockproxy", theme=_THEME, unique_id="session")
+    drawn = re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", drawn, flags=re.DOTALL)
+    drawn = drawn.replace("Fira Code, monospace", _FONT)
     return "\n".join(line.rstrip() for line in drawn.splitlines() if line.strip()) + "\n"
 
 

@@ -6,7 +6,7 @@ A mutable slots class on purpose: one lives as long as its request, and `replace
 """
 
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any
 
 from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.judging.catalogue import ApiVersion, Classified
@@ -35,17 +35,6 @@ STAGES = {
 """From -> to; what is not here is a fault of ours."""
 
 LAST_STAGES = frozenset({Stage.REJECTED, Stage.DENIED, Stage.REFUSED, Stage.ANSWERED, Stage.FAILED})
-
-
-class Times(NamedTuple):
-    """When an exchange on the express way went through its stages: seconds of the monotonic clock, and of the epoch for the
-    first."""
-
-    received_time: float
-    received_at: float
-    forwarded_at: float
-    answered_at: float
-    completed_at: float
 
 
 def exchange_id(prefix: str, number: int) -> str:

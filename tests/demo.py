@@ -12,7 +12,7 @@ from sockproxy.operating.demo.engine import DemoEngine, start_demo_engine
 from sockproxy.operating.demo.objects.bounds import Bounds
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
-FAST = Bounds(pull_step_seconds=0.0, restart_seconds=0.0, exec_ready_seconds=0.0)
+FAST = Bounds(pull_step_seconds=0.0, restart_seconds=0.0, exec_ready_seconds=0.0, exec_start_seconds=0.0)
 SECONDS = 10  # a dialogue that waits longer has failed
 
 
@@ -78,17 +78,33 @@ class Dialogue:
         self.writer.close()
 
 
+class Bench:
+    """An engine under test with the dialogues that were begun with it."""
+
+    def __init__(self, engine: DemoEngine) -> None:
+        self.engine = engine
+        self.socket_path = engine.socket_path
+        self.dialogues: list[Dialogue] = []
+
+    def close(self) -> None:
+        for dialogue in self.dialogues:
+            dialogue.close()
+
+
 @asynccontextmanager
-async def demo_engine(folder: Any, bounds: Bounds = FAST) -> AsyncIterator[DemoEngine]:
-    engine = await start_demo_engine(f"{folder}/engine.sock", bounds)
+async def demo_engine(folder: Any, bounds: Bounds = FAST) -> AsyncIterator[Bench]:
+    bench = Bench(await start_demo_engine(f"{folder}/engine.sock", bounds))
     try:
-        yield engine
+        yield bench
     finally:
-        await engine.stop()
+        bench.close()
+        await bench.engine.stop()
 
 
-async def connect(engine: DemoEngine) -> Dialogue:
-    return Dialogue(*await asyncio.open_unix_connection(engine.socket_path))
+async def connect(bench: Bench) -> Dialogue:
+    dialogue = Dialogue(*await asyncio.open_unix_connection(bench.socket_path))
+    bench.dialogues.append(dialogue)
+    return dialogue
 
 
 def request(method: str, target: str, body: Any = None, fields: str = "") -> bytes:
@@ -102,40 +118,39 @@ def request(method: str, target: str, body: Any = None, fields: str = "") -> byt
     return f"{head}\r\n".encode() + raw
 
 
-async def ask(engine: DemoEngine, method: str, target: str, body: Any = None, fields: str = "") -> Answer:
-    client = await connect(engine)
-    try:
-        await client.say(request(method, target, body, fields))
-        return await client.hear_answer(has_body=method != "HEAD")
-    finally:
-        client.close()
+async def ask(bench: Bench, method: str, target: str, body: Any = None, fields: str = "") -> Answer:
+    client = await connect(bench)
+    await client.say(request(method, target, body, fields))
+    answer = await client.hear_answer(has_body=method != "HEAD")
+    client.close()
+    return answer
 
 
-async def create(engine: DemoEngine, name: str, *command: str, is_started: bool = True, **config: Any) -> str:
+async def create(bench: Bench, name: str, *command: str, is_started: bool = True, **config: Any) -> str:
     """A busybox container; its id."""
     body = {"Image": "busybox", "Cmd": list(command) or ["sh"], **config}
-    answer = await ask(engine, "POST", f"/containers/create?name={name}", body)
+    answer = await ask(bench, "POST", f"/containers/create?name={name}", body)
     assert answer.status == 201, answer.body
     if is_started:
-        assert (await ask(engine, "POST", f"/containers/{name}/start")).status == 204
+        assert (await ask(bench, "POST", f"/containers/{name}/start")).status == 204
     return str(answer.document["Id"])
 
 
-async def attach(engine: DemoEngine, name: str, streams: str = "stdin=1&stdout=1&stderr=1") -> Dialogue:
+async def attach(bench: Bench, name: str, streams: str = "stdin=1&stdout=1&stderr=1") -> Dialogue:
     """A dialogue with a container's program, its head already heard."""
-    client = await connect(engine)
+    client = await connect(bench)
     await client.say(request("POST", f"/containers/{name}/attach?stream=1&{streams}", fields=UPGRADE))
     assert (await client.hear_head())[0] == "HTTP/1.1 101 UPGRADED"
     return client
 
 
-async def start_exec(engine: DemoEngine, name: str, *command: str, **config: Any) -> tuple[str, Dialogue]:
+async def start_exec(bench: Bench, name: str, *command: str, **config: Any) -> tuple[str, Dialogue]:
     """An exec with a dialogue with its program, its head already heard."""
     streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
-    created = await ask(engine, "POST", f"/containers/{name}/exec", {"Cmd": list(command), **streams, **config})
+    created = await ask(bench, "POST", f"/containers/{name}/exec", {"Cmd": list(command), **streams, **config})
     assert created.status == 201, created.body
     id = str(created.document["Id"])
-    client = await connect(engine)
+    client = await connect(bench)
     await client.say(request("POST", f"/exec/{id}/start", {}, UPGRADE))
     assert (await client.hear_head())[0] == "HTTP/1.1 101 UPGRADED"
     return id, client
@@ -147,17 +162,17 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-async def run(engine: DemoEngine, *command: str, stdin: bytes = b"", **config: Any) -> Outcome:
+async def run(bench: Bench, *command: str, stdin: bytes = b"", **config: Any) -> Outcome:
     """Runs a program in a container to its end, as `docker run --rm -i` does."""
     config = {"OpenStdin": True, "StdinOnce": True, **config}
-    name = await create(engine, "", *command, is_started=False, **config)
-    client = await attach(engine, name)
-    await ask(engine, "POST", f"/containers/{name}/start")
+    name = await create(bench, "", *command, is_started=False, **config)
+    client = await attach(bench, name)
+    await ask(bench, "POST", f"/containers/{name}/start")
     await client.say(stdin)
     client.finish()
     frames = split_frames(await client.hear_end())
-    waited = await ask(engine, "POST", f"/containers/{name}/wait")
-    await ask(engine, "DELETE", f"/containers/{name}")
+    waited = await ask(bench, "POST", f"/containers/{name}/wait")
+    await ask(bench, "DELETE", f"/containers/{name}")
     output = ["".join(text.decode() for stream, text in frames if stream == number) for number in (1, 2)]
     return Outcome(waited.document["StatusCode"], *output)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy.operating.demo.engine import DemoEngine
 from sockproxy.operating.demo.objects import images, times
 from sockproxy.operating.demo.objects.journal import PART_BYTES_MAX, Journal
 from sockproxy.operating.demo.programs.files import Files, resolve
@@ -17,13 +16,13 @@ from sockproxy.operating.demo.programs.shell_expansion import evaluate
 from sockproxy.operating.demo.programs.shell_syntax import parse
 from sockproxy.operating.demo.programs.shell_words import ShellSyntaxError
 from sockproxy.operating.demo.programs.terminal import Terminal
-from tests.demo import ask, create, demo_engine, run, start_exec
+from tests.demo import Bench, ask, create, demo_engine, run, start_exec
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[DemoEngine]:
-    async with demo_engine(tmp_path) as engine:
-        yield engine
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with demo_engine(tmp_path) as bench:
+        yield bench
 
 
 SCRIPTS = (  # (script, standard output, exit code)
@@ -86,13 +85,13 @@ SCRIPTS = (  # (script, standard output, exit code)
 
 
 @pytest.mark.parametrize(("script", "stdout", "code"), SCRIPTS)
-async def test_scripts(engine: DemoEngine, script: str, stdout: str, code: int) -> None:
-    outcome = await run(engine, "sh", "-c", script, stdin=b"from outside\n", Hostname="box")
+async def test_scripts(bench: Bench, script: str, stdout: str, code: int) -> None:
+    outcome = await run(bench, "sh", "-c", script, stdin=b"from outside\n", Hostname="box")
     assert (outcome.stdout, outcome.code) == (stdout, code)
 
 
-async def test_errors_go_to_the_error_stream(engine: DemoEngine) -> None:
-    outcome = await run(engine, "sh", "-c", "nope; cat /nope; ls /nope; cd /nope; rm /etc; set -x; grep")
+async def test_errors_go_to_the_error_stream(bench: Bench) -> None:
+    outcome = await run(bench, "sh", "-c", "nope; cat /nope; ls /nope; cd /nope; rm /etc; set -x; grep")
     assert outcome.stdout == ""
     assert outcome.stderr.splitlines() == [
         "sh: nope: not found",
@@ -105,9 +104,9 @@ async def test_errors_go_to_the_error_stream(engine: DemoEngine) -> None:
     ]
 
 
-async def test_lines_from_a_pipe_are_run_one_by_one(engine: DemoEngine) -> None:
+async def test_lines_from_a_pipe_are_run_one_by_one(bench: Bench) -> None:
     script = b"echo a\nfor i in 1 2\ndo echo $i\ndone\ncat\nthe rest\n"
-    outcome = await run(engine, "sh", stdin=script)
+    outcome = await run(bench, "sh", stdin=script)
     assert outcome == (0, "a\n1\n2\nthe rest\n", "")
 
 
@@ -152,33 +151,33 @@ def test_arithmetic_has_64_bits() -> None:
     assert evaluate("9223372036854775807 + 1", {}) == -9223372036854775808
 
 
-async def test_a_script_without_pause_leaves_room_for_others(engine: DemoEngine) -> None:
-    await create(engine, "busy", "sh", "-c", "while true; do true; done")
-    assert (await ask(engine, "GET", "/_ping")).status == 200
-    assert (await ask(engine, "DELETE", "/containers/busy?force=1")).status == 204
+async def test_a_script_without_pause_leaves_room_for_others(bench: Bench) -> None:
+    await create(bench, "busy", "sh", "-c", "while true; do true; done")
+    assert (await ask(bench, "GET", "/_ping")).status == 200
+    assert (await ask(bench, "DELETE", "/containers/busy?force=1")).status == 204
 
 
-async def test_subshells_inside_each_other_have_a_bound(engine: DemoEngine) -> None:
-    outcome = await run(engine, "sh", "-c", "(" * 30 + "echo deep" + ")" * 30)
+async def test_subshells_inside_each_other_have_a_bound(bench: Bench) -> None:
+    outcome = await run(bench, "sh", "-c", "(" * 30 + "echo deep" + ")" * 30)
     assert outcome == (2, "", "sh: too many subshells inside each other\n")
 
 
 # --- servers and signals
 
 
-async def test_imagined_servers_log_and_stop(engine: DemoEngine) -> None:
+async def test_imagined_servers_log_and_stop(bench: Bench) -> None:
     for name in ("web", "db"):
-        assert (await ask(engine, "GET", f"/containers/{name}/logs?stdout=1")).body
-        assert (await ask(engine, "POST", f"/containers/{name}/stop")).status == 204
-        state = (await ask(engine, "GET", f"/containers/{name}/json")).document["State"]
+        assert (await ask(bench, "GET", f"/containers/{name}/logs?stdout=1")).body
+        assert (await ask(bench, "POST", f"/containers/{name}/stop")).status == 204
+        state = (await ask(bench, "GET", f"/containers/{name}/json")).document["State"]
         assert (state["ExitCode"], state["Running"]) == (0, False)
 
 
-async def test_a_paused_program_writes_nothing(engine: DemoEngine) -> None:
-    await create(engine, "job", "sh", "-c", "read x; echo $x", OpenStdin=True, StdinOnce=True)
-    await ask(engine, "POST", "/containers/job/pause")
-    await ask(engine, "POST", "/containers/job/unpause")
-    _, client = await start_exec(engine, "job", "ps")
+async def test_a_paused_program_writes_nothing(bench: Bench) -> None:
+    await create(bench, "job", "sh", "-c", "read x; echo $x", OpenStdin=True, StdinOnce=True)
+    await ask(bench, "POST", "/containers/job/pause")
+    await ask(bench, "POST", "/containers/job/unpause")
+    _, client = await start_exec(bench, "job", "ps")
     assert b"read x" in await client.hear_end()
 
 

@@ -213,7 +213,7 @@ class Run(NamedTuple):
 
 def run(dialogue: Dialogue, *, has_express: bool, **options: Any) -> Run:
     async def drive() -> Run:
-        async with open_arm(has_express=has_express, **options) as arm, asyncio.timeout(20):
+        async with open_arm(has_express=has_express, **options) as arm, asyncio.timeout(5):
             seen = await dialogue(arm)
             return Run(seen, arm.record(), arm.told.express_count)
 

@@ -7,7 +7,6 @@ the rest of its bookkeeping; here a limit costs one entry in a dict, and a tick 
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import Any
 
 _TICK_SECONDS_MAX = 1.0
 
@@ -36,7 +35,7 @@ class Deadlines:
         self._numbers = count(1)
         # By duration: in each dict the entries stand in the order in which they are due.
         self._running: dict[float, dict[int, Deadline]] = {}
-        self._queues: list[tuple[float, dict[Any, float], Callable[[Any], None]]] = []
+        self._sweeps: list[tuple[float, Callable[[float], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def start(
@@ -56,26 +55,24 @@ class Deadlines:
         if deadline is not None:
             self._running[deadline.seconds].pop(deadline.number, None)
 
-    def queue(self, seconds: float, expire: Callable[[Any], None]) -> dict[Any, float]:
-        """A dict to be filled with `key: loop.time()` in the order of time: `expire` is called with each key that stays
-        longer than `seconds` (0: never). For waits that are too many and too short for an object each."""
-        waiting: dict[Any, float] = {}
+    def sweep(self, seconds: float, look: Callable[[float], None]) -> None:
+        """Calls `look` with the loop's time at every tick, for waits that are too many and too short for an entry each;
+        `seconds` is the limit that it looks after (0: none, it is not called)."""
         if seconds:
-            self._queues.append((seconds, waiting, expire))
+            self._sweeps.append((seconds, look))
             if self._timer is None:
                 self._schedule()
-        return waiting
 
     def close(self) -> None:
         """Ends all limits."""
         self._running.clear()
-        self._queues.clear()
+        self._sweeps.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _schedule(self) -> None:
-        lengths = [*self._running, *(seconds for seconds, _, _ in self._queues)]
+        lengths = [*self._running, *(seconds for seconds, _ in self._sweeps)]
         tick = min(_TICK_SECONDS_MAX, min(lengths) / 4)
         self._timer = self._loop.call_later(tick, self._tick)
 
@@ -85,11 +82,9 @@ class Deadlines:
             for deadline in _due(running, now):
                 del running[deadline.number]
                 self._end_or_renew(deadline, now)
-        for seconds, waiting, expire in self._queues:
-            for key in _late(waiting, now - seconds):
-                del waiting[key]
-                expire(key)
-        if self._queues or any(self._running.values()):
+        for _, look in self._sweeps:
+            look(now)
+        if self._sweeps or any(self._running.values()):
             self._schedule()
         else:
             self._timer = None
@@ -101,15 +96,6 @@ class Deadlines:
             self._running[deadline.seconds][deadline.number] = deadline
         else:
             deadline.expire()
-
-
-def _late(waiting: dict[Any, float], since_max: float) -> list[Any]:
-    late = []
-    for key, since in waiting.items():
-        if since > since_max:
-            break
-        late.append(key)
-    return late
 
 
 def _due(running: dict[int, Deadline], now: float) -> list[Deadline]:

@@ -171,10 +171,9 @@ class Express:
             self._leave(Outcome.REQUEST)
             return
         self._known, self._upstream, self._received_at = known, upstream, received_at
-        self._proxy.express_in_flight += 1
         upstream.set_sink(self._answered, self._upstream_ended)
         upstream.write(known.request)  # type: ignore[union-attr]  # no connection is taken for what is not known
-        self._forwarded_at = self._proxy.answers_due[self] = time.monotonic()
+        self._forwarded_at = time.monotonic()
 
     # --- and back
 
@@ -189,10 +188,10 @@ class Express:
         if answer is None or length < 0 or upstream is None or known is None:
             if upstream is not None:
                 upstream.keep(data)
-            self._hand_over()
+            self.hand_over()
             return
         upstream.clear_sink()
-        self._forget()
+        self._upstream = self._known = None
         proxy.engine.release(upstream, is_reusable=True)
         client.write(data if answer.head == head else answer.head + data[end:])
         self._served += 1
@@ -234,20 +233,26 @@ class Express:
             self._client.watch_hangup()
 
     def _upstream_ended(self) -> None:
-        self._hand_over()
+        self.hand_over()
 
     def _waited_too_long(self) -> None:
         if self._upstream is None:
             self._leave(Outcome.END)
 
-    def answer_is_late(self) -> None:
-        """The engine has had its time: the plain way says so to the client."""
-        self._hand_over()
+    @property
+    def is_busy(self) -> bool:
+        """An exchange is under way."""
+        return self._upstream is not None
+
+    def is_late(self, forwarded_max: float) -> bool:
+        """The engine has had its time for an answer: the request went out at `forwarded_max` or before."""
+        return self._upstream is not None and self._forwarded_at <= forwarded_max
 
     def _progress(self) -> int:
         return self._served + (self._upstream is not None)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """The plain way goes on with what is under way."""
         if self._upstream is not None:
             self._upstream.clear_sink()
         self._leave(Outcome.ANSWER)
@@ -256,11 +261,6 @@ class Express:
         if self._outcome is not None and not self._outcome.done():
             self._client.clear_sink()
             self._outcome.set_result(outcome)
-
-    def _forget(self) -> None:
-        self._upstream = self._known = None
-        self._proxy.answers_due.pop(self, None)
-        self._proxy.express_in_flight -= 1
 
     def take_over(self) -> tuple[Exchange, Known, Stream]:
         """For the plain way: the exchange that is under way, what is known of it, and the engine's connection."""
@@ -272,7 +272,7 @@ class Express:
         exchange.received_at = self._received_at
         exchange.decided_at = self._received_at
         exchange.forwarded_at = self._forwarded_at
-        self._forget()
+        self._upstream = self._known = None
         return exchange, known, upstream
 
 

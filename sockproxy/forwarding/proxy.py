@@ -104,9 +104,8 @@ class Proxy:
         self.has_express = has_express
         self.is_draining = False
         self.waiting: set[Express] = set()  # connections between requests, or on the express way
-        self.express_in_flight = 0
         self.known_answers: dict[bytes, KnownAnswer] = {}
-        self.answers_due = deadlines.queue(limits.engine_read_answer_seconds, Express.answer_is_late)
+        deadlines.sweep(limits.engine_read_answer_seconds, self._end_late_answers)
         self._id_prefix = id_prefix
         self.numbers = count(1)  # of the exchanges
 
@@ -115,6 +114,15 @@ class Proxy:
         return Exchange(
             exchange_id(self._id_prefix, next(self.numbers)), gate.name, principal, time.monotonic(), time.time()
         )
+
+    def express_in_flight(self) -> int:
+        """How many exchanges are under way on the express way."""
+        return sum(express.is_busy for express in self.waiting)
+
+    def _end_late_answers(self, now: float) -> None:
+        forwarded_max = now - self.limits.engine_read_answer_seconds
+        for express in [express for express in self.waiting if express.is_late(forwarded_max)]:
+            express.hand_over()
 
     def complete(self, exchange: Exchange, stage: Stage) -> None:
         """Ends an exchange and tells the observers."""

@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from sockproxy import __version__
 from sockproxy.data import load_operations
 from sockproxy.errors import AuditRefused, ConfigError
-from sockproxy.exchange import Exchange, Served, Times, exchange_id
+from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
@@ -108,13 +108,9 @@ class Observers:
     def tell_served(self) -> None:
         """Tells of what went the express way, in its order."""
         batch, self._served = self._served, []
-        trail, metrics, prefix = self._trail, self._metrics, self._id_prefix
-        epoch = time.time() - time.monotonic()
-        for account, number, principal, received, forwarded, answered, completed, status, bytes_out in batch:
-            times = Times(epoch + received, received, forwarded, answered, completed)
-            trail.served(account[0], exchange_id(prefix, number), principal, times, status, bytes_out)
-            metrics.served(account[1], times, status, bytes_out)
-        trail.flush()
+        self._metrics.served(batch)
+        self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
+        self._trail.flush()
 
     def limit_hit(self, limit: str) -> None:
         self._metrics.limit_hit(limit)
@@ -157,8 +153,8 @@ class Service:
             limits=[field.name for field in fields(config.limits)],
             sinks=[audit.file for audit in config.audit],
             engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
-            express_in_flight=lambda: self.proxy.express_in_flight,
-            before_collect=lambda: self.observers.tell_served(),
+            express_in_flight=lambda: self.proxy.express_in_flight(),
+            before_collect=self._tell_served,
         )
         self.trail = AuditTrail(
             [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
@@ -187,6 +183,9 @@ class Service:
 
     def _serve(self, gate: Gate) -> Serve:
         return lambda client, principal: serve_connection(self.proxy, client, gate, principal)
+
+    def _tell_served(self) -> None:
+        self.observers.tell_served()
 
     def _flush_soon(self, flush: Callable[[], None]) -> None:
         self._loop.call_later(_FLUSH_SECONDS, flush)
@@ -294,6 +293,7 @@ async def _run(
         # What was made until now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
         await stop.wait()
         log.info("draining", extra={"connections": sum(len(listener.tasks) for listener in service.listeners)})
     log.info("stopped")

@@ -16,9 +16,8 @@ from typing import Literal, Protocol
 import orjson
 
 from sockproxy.errors import AuditRefused, ConfigError, Finding
-from sockproxy.exchange import Exchange, Times
+from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Access, Classified
-from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Effect
 from sockproxy.recording.event import (
     GENESIS,
@@ -31,7 +30,7 @@ from sockproxy.recording.event import (
     hash_of,
     with_hash,
 )
-from sockproxy.recording.prepared import Place, Prepared, lines
+from sockproxy.recording.prepared import Place, lines
 
 BATCH_BYTES = 64 << 10
 """What may wait for the end of the loop's turn: a pipe's worth, about 70 events. Above: written at once."""
@@ -114,12 +113,10 @@ class AuditTrail:
             chain.record(event, at_once=False)
         self._flush_later()
 
-    def served(
-        self, prepared: Prepared, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
-    ) -> None:
-        """Records decision and outcome of a read at once (see `prepared`); not for sinks that are owed reads."""
+    def served(self, batch: Sequence[Served], id_prefix: str, epoch: float) -> None:
+        """Records decision and outcome of reads at once (see `prepared`); not for sinks that are owed reads."""
         for chain in self._chains:
-            chain.record_served(prepared, exchange_id, principal, times, status, bytes_out)
+            chain.record_served(batch, id_prefix, epoch)
         self._flush_later()
 
     def flush(self) -> None:
@@ -193,16 +190,14 @@ class Chain:
             self.flush()
         return True
 
-    def record_served(
-        self, prepared: Prepared, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int
-    ) -> None:
-        """Chains the two lines of a read."""
-        if not self._has_room(2):
+    def record_served(self, batch: Sequence[Served], id_prefix: str, epoch: float) -> None:
+        """Chains the two lines of each of these reads."""
+        if not self._has_room(2 * len(batch)):
             return
-        both, place = lines(prepared, exchange_id, principal, times, status, bytes_out, Place(self._seq, self._prev))
+        both, place = lines(batch, id_prefix, epoch, Place(self._seq, self._prev))
         self._seq, self._prev = place
         self._pending.append(both)
-        self._pending_lines += 2
+        self._pending_lines += 2 * len(batch)
         self.pending_bytes += len(both)
         if self.pending_bytes >= BATCH_BYTES:
             self.flush()

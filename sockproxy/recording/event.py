@@ -127,8 +127,8 @@ def _names(classified: Classified | None) -> tuple[str, str, str]:
 
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC with microseconds."""
-    microseconds = int(seconds * 1e6)
-    return f"{_rfc3339_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06d}Z"
+    second, microsecond = divmod(int(seconds * 1e6), 1_000_000)
+    return f"{_rfc3339_second(second)}.{str(1_000_000 + microsecond)[1:]}Z"  # hot: half the time of `:06d`
 
 
 @lru_cache(maxsize=16)  # nearly all events of a second share it, and formatting costs ten times the look-up

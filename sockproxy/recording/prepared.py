@@ -6,13 +6,14 @@ Must not know sinks or chains' failures. Begin at `prepare`.
 hot: 4 us for both lines where the plain way takes 10 (python -m timeit); without, they are half of what a small GET costs.
 """
 
-import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 import orjson
 
-from sockproxy.exchange import Exchange, Times
+from sockproxy.exchange import Exchange, Served, exchange_id
 from sockproxy.judging.identity import Principal
 from sockproxy.recording.event import (
     PRINCIPAL_FIELDS,
@@ -69,27 +70,28 @@ def _cut(event: Event, varying: tuple[str, ...]) -> tuple[tuple[str, ...], tuple
     return tuple(front), tuple(back)
 
 
-def lines(
-    prepared: Prepared, exchange_id: str, principal: Principal, times: Times, status: int, bytes_out: int, place: Place
-) -> tuple[bytes, Place]:
-    """Both lines of one request, chained behind `place`, and where the chain is then."""
-    who = _principal(principal)
-    received_time, received_at, forwarded_at, answered_at, completed_at = times
+def lines(batch: Sequence[Served], id_prefix: str, epoch: float, place: Place) -> tuple[bytes, Place]:
+    """Both lines of each exchange, chained behind `place`, and where the chain is then. `epoch`: what the monotonic clock is
+    behind that of the world, in seconds."""
     seq, prev = place
-    front, (p0, p1, p2, p3, p4, p5), (f0, f1, f2, f3), (b0, b1, b2, b3, b4, b5, b6) = prepared
+    written: list[str] = []
+    for (prepared, _), number, principal, received, forwarded, answered, completed, status, bytes_out in batch:
+        front, (p0, p1, p2, p3, p4, p5), (f0, f1, f2, f3), (b0, b1, b2, b3, b4, b5, b6) = prepared
+        key, who = exchange_id(id_prefix, number), _principal(principal)
 
-    time = rfc3339(received_time)
-    back = f'{p0}"{exchange_id}"{p1}"{prev}"{p2}{who}{p3}{seq + 1}{p4}"{time}"{p5}'
-    first = hashlib.sha256(f"{prev}{front}{back}".encode()).hexdigest()
-    decided = f'{front}"hash":"{first}",{back}'
+        time = rfc3339(epoch + received)
+        back = f'{p0}"{key}"{p1}"{prev}"{p2}{who}{p3}{seq + 1}{p4}"{time}"{p5}'
+        prev = sha256(f"{prev}{front}{back}".encode()).hexdigest()
+        written.append(f'{front}"hash":"{prev}",{back}\n')
 
-    duration = str(milliseconds(completed_at - received_at))
-    engine = str(milliseconds(answered_at - forwarded_at))
-    time = rfc3339(received_time + (completed_at - received_at))
-    front = f"{f0}{bytes_out}{f1}{duration}{f2}{engine}{f3}"
-    back = f'{b0}"{exchange_id}"{b1}"{first}"{b2}{who}{b3}{seq + 2}{b4}{status}{b5}"{time}"{b6}'
-    second = hashlib.sha256(f"{first}{front}{back}".encode()).hexdigest()
-    return f'{decided}\n{front}"hash":"{second}",{back}\n'.encode(), Place(seq + 2, second)
+        duration, engine = str(milliseconds(completed - received)), str(milliseconds(answered - forwarded))
+        time = rfc3339(epoch + completed)
+        front = f"{f0}{bytes_out}{f1}{duration}{f2}{engine}{f3}"
+        seq += 2
+        back = f'{b0}"{key}"{b1}"{prev}"{b2}{who}{b3}{seq}{b4}{status}{b5}"{time}"{b6}'
+        prev = sha256(f"{prev}{front}{back}".encode()).hexdigest()
+        written.append(f'{front}"hash":"{prev}",{back}\n')
+    return "".join(written).encode(), Place(seq, prev)
 
 
 @lru_cache(maxsize=4096)  # one for each process that is connected

@@ -4,6 +4,8 @@ Owns the order of takeover, answer and start, which is that of dockerd 20.10: an
 exec start before. Must not know how bytes move (`hijack`).
 """
 
+import asyncio
+
 from aiohttp import WSMsgType, web
 
 from sockproxy.operating.demo.api import hijack
@@ -91,6 +93,7 @@ async def start_exec(call: Call) -> web.StreamResponse:
         execs.start(call.state, instance)
         return empty_answer(200)
     client = take_over(call.request, hijack.head(call.request, has_engine_headers=True))
+    await asyncio.sleep(call.state.bounds.exec_start_seconds)
     try:
         process = execs.start(call.state, instance)
     except Refused as refused:

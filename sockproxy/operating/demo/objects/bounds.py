@@ -40,6 +40,10 @@ class Bounds:
     exec_ready_seconds: float = 10.0
     """How long a resize waits for an exec that has not been started; the engine's own."""
 
+    exec_start_seconds: float = 0.05
+    """Between the head of an exec's answer and its program, which dockerd needs for its start, too: docker-py 7 loses
+    what comes in one piece with the head."""
+
     pull_step_seconds: float = 0.02
     """Between two lines of a pull's progress, so that a person sees it move."""
 
