@@ -167,7 +167,7 @@ async def run(bench: Bench, *command: str, stdin: bytes = b"", **config: Any) ->
     config = {"OpenStdin": True, "StdinOnce": True, **config}
     name = await create(bench, "", *command, is_started=False, **config)
     client = await attach(bench, name)
-    await ask(bench, "POST", f"/containers/{name}/start")
+    assert (await ask(bench, "POST", f"/containers/{name}/start")).status == 204
     await client.say(stdin)
     client.finish()
     frames = split_frames(await client.hear_end())

@@ -230,6 +230,22 @@ async def test_an_idle_connection_ends_with_its_client(bench: Bench) -> None:
     assert await client.hear_end() == b""
 
 
+INCOMPLETE = (
+    b"GET /_pi",
+    b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 9\r\n\r\n{}",
+    b"POST /containers/create HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    PING + b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 9\r\n\r\n{}",
+)
+
+
+@pytest.mark.parametrize("raw", INCOMPLETE)
+async def test_what_never_comes_to_its_end_is_given_up(bench: Bench, raw: bytes) -> None:
+    client = await connect(bench)
+    await client.say(raw)
+    client.finish()
+    assert b"201 Created" not in await client.hear_end()
+
+
 CANCELLED = b'{"Error":{"Message":"context canceled"},"StatusCode":-1}\n'
 STREAMS = (
     ("GET", "/events", b""),
@@ -322,16 +338,17 @@ def test_detach_keys_are_read() -> None:
         hijack.parse_detach_keys("foo")
 
 
-async def test_attach_over_a_websocket(bench: Bench) -> None:
-    await create(bench, "job", "cat", OpenStdin=True, StdinOnce=True, Tty=True)
+@pytest.mark.parametrize("has_terminal", [True, False])
+async def test_attach_over_a_websocket(bench: Bench, has_terminal: bool) -> None:
+    await create(bench, "job", "cat", OpenStdin=True, StdinOnce=True, Tty=has_terminal)
     connector = aiohttp.UnixConnector(bench.socket_path)
     async with (
         aiohttp.ClientSession(connector=connector) as session,
         session.ws_connect("http://d/containers/job/attach/ws?stream=1&stdin=1&stdout=1") as socket,
     ):
-        await socket.send_bytes(b"abc\r")
-        heard = b""
-        while heard != b"abc\r\nabc\r\n":
+        await socket.send_bytes(b"abc\r" if has_terminal else b"abc\n")
+        heard, expected = b"", b"abc\r\nabc\r\n" if has_terminal else b"abc\n"
+        while heard != expected:
             heard += await socket.receive_bytes(timeout=5)
     assert (await ask(bench, "GET", "/containers/job/attach/ws")).status == 400
 

@@ -78,16 +78,17 @@ class Deadlines:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        for running in self._running.values():
-            for deadline in _due(running, now):
-                del running[deadline.number]
-                self._end_or_renew(deadline, now)
-        for _, look in self._sweeps:
-            look(now)
-        if self._sweeps or any(self._running.values()):
-            self._schedule()
-        else:
-            self._timer = None
+        self._timer = None
+        try:
+            for running in self._running.values():
+                for deadline in _due(running, now):
+                    if running.pop(deadline.number, None) is not None:  # else another one's end has ended it, too
+                        self._end_or_renew(deadline, now)
+            for _, look in self._sweeps:
+                look(now)
+        finally:
+            if self._timer is None and (self._sweeps or any(self._running.values())):
+                self._schedule()
 
     def _end_or_renew(self, deadline: Deadline, now: float) -> None:
         if deadline.progress is not None and (reached := deadline.progress()) != deadline.last:

@@ -39,7 +39,7 @@ class Engine:
         """The kept connection that was used last, or None."""
         while self._idle:
             stream = self._idle.pop()
-            if not (stream.is_lost or stream.saw_eof or stream.has_bytes):
+            if not (stream.is_closing or stream.saw_eof or stream.has_bytes):
                 self.busy_count += 1
                 return stream
             stream.abort()
@@ -83,7 +83,7 @@ class Engine:
         self.busy_count -= 1
         if (
             is_reusable
-            and not (stream.is_lost or stream.saw_eof or stream.has_bytes or stream.has_written_eof)
+            and not (stream.is_closing or stream.saw_eof or stream.has_bytes or stream.has_written_eof)
             and len(self._idle) < self._limits.engine_idle_connections_max
         ):
             stream.resume_reading()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange
+from sockproxy.forwarding.deadlines import Deadline
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Principal
@@ -33,6 +34,9 @@ KNOWN_HEADS_MAX = 4096
 
 KNOWN_HEAD_BYTES_MAX = 2048
 """A longer head is not remembered, so that the memory stays below some 20 MiB."""
+
+KNOWN_FIELDS_MAX = 32
+"""A head of more fields is not remembered: parsed, each takes some 100 bytes."""
 
 KNOWN_ANSWERS_MAX = 512
 """Heads of answers remembered for a method. Their Date changes every second, and old ones are never seen again."""
@@ -89,6 +93,7 @@ def learn(
         and head.keep_alive
         and head.framing.kind is FramingKind.NONE
         and len(raw) <= KNOWN_HEAD_BYTES_MAX
+        and len(head.fields) <= KNOWN_FIELDS_MAX
     )
     if not is_usual or raw in gate.known:
         return
@@ -110,6 +115,7 @@ class Express:
 
     __slots__ = (
         "_client",
+        "_deadline",
         "_forwarded_at",
         "_gate",
         "_known",
@@ -117,6 +123,7 @@ class Express:
         "_proxy",
         "_received_at",
         "_served",
+        "_served_before",
         "_upstream",
         "principal",
     )
@@ -132,6 +139,8 @@ class Express:
         self._received_at = 0.0
         self._forwarded_at = 0.0
         self._served = 0
+        self._served_before = 0  # when the limit was last looked at
+        self._deadline: Deadline | None = None
 
     async def next_request(self, wait_seconds: float) -> Outcome:
         """Serves what it knows until something comes that it does not. `wait_seconds`: how long a connection may be
@@ -139,14 +148,14 @@ class Express:
         proxy, client = self._proxy, self._client
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._outcome = outcome
-        deadline = proxy.deadlines.start(wait_seconds, self._waited_too_long, self._progress)
+        self._deadline = proxy.deadlines.start(wait_seconds, self._waited_too_long, self._progress)
         proxy.waiting.add(self)
         client.set_sink(self._take, self._client_ended)
         try:
             return await outcome
         finally:
             proxy.waiting.discard(self)
-            proxy.deadlines.stop(deadline)
+            proxy.deadlines.stop(self._deadline)
             client.clear_sink()
 
     def stop(self) -> None:
@@ -161,7 +170,7 @@ class Express:
         if self._upstream is not None:
             self._client.keep(data)
             return
-        known = self._gate.known.get(data)
+        known = None if self._client.is_write_paused else self._gate.known.get(data)
         received_at = time.monotonic()
         upstream = self._proxy.engine.acquire_idle() if known is not None else None
         if upstream is None:
@@ -236,7 +245,15 @@ class Express:
         self.hand_over()
 
     def _waited_too_long(self) -> None:
-        if self._upstream is None:
+        proxy = self._proxy
+        if self._upstream is not None:
+            return
+        if self._served > self._served_before:
+            # It was a new connection, which gets less time for its first request than the others for the next.
+            self._served_before = self._served
+            seconds = proxy.limits.keep_alive_seconds
+            self._deadline = proxy.deadlines.start(seconds, self._waited_too_long, self._progress)
+        else:
             self._leave(Outcome.END)
 
     @property

@@ -44,8 +44,8 @@ class Limits:
     connect_seconds: float = 5.0
     """Connecting to the engine; a local socket takes microseconds. Above: 502."""
 
-    engine_read_answer_seconds: float = 120.0
-    """Until the engine's head for a unary read; what Kubernetes gave each call. Above: 504."""
+    engine_read_answer_seconds: float = 600.0
+    """Until the engine's head for a unary read; `system df` of a large host takes minutes. Above: 504."""
 
     engine_write_answer_seconds: float = 3600.0
     """Until the engine's head for a unary write: a stop waits as long as it was asked to, a prune takes minutes. Above: 504."""

@@ -6,6 +6,7 @@ peer. Must not know what is served: it hands each connection to `serve`. Begin a
 
 import asyncio
 import grp
+import logging
 import os
 import pwd
 import re
@@ -24,6 +25,8 @@ from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.identity import Peer, Principal, identify
 from sockproxy.wire import http1
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 4096  # a burst of clients waits in the kernel; it takes what net.core.somaxconn allows
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
@@ -92,7 +95,12 @@ class Listener:
         return frozenset(self._tasks)
 
     def _accept(self, client: Stream) -> None:
-        principal = identify(gather_peer(self.name, client))
+        try:
+            principal = identify(gather_peer(self.name, client))
+        except OSError as error:
+            log.warning("peer-unknown", extra={"listener": self.name, "reason": str(error)})
+            client.abort()  # lawful: who is gone before it is known, is not served
+            return
         limit = self._census.enter(principal)
         if limit is not None:
             self._limit_hit(limit)
@@ -130,7 +138,8 @@ def gather_peer(listener: str, client: Stream) -> Peer:
         return Peer(listener, "tcp")
     if sock.family != socket.AF_UNIX:
         keep_alive(client)
-        host, port, *_ = client.transport.get_extra_info("peername") if client.transport else ("", 0)
+        name = client.transport.get_extra_info("peername") if client.transport is not None else None
+        host, port, *_ = name or ("", 0)  # none: it was reset before it was accepted
         return Peer(listener, "tcp", address=f"{host}:{port}")
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(listener, "unix", uid=uid, gid=gid, pid=pid, exe=_executable(pid), container=_container(pid))
@@ -173,7 +182,8 @@ def _container_of_cgroup(path: str) -> str | None:
 
 def _link(path: str) -> str | None:
     try:
-        return os.readlink(path)
+        # A path is any bytes, and a record is UTF-8: what is not is written as escapes.
+        return os.readlink(os.fsencode(path)).decode("utf-8", "backslashreplace")
     except OSError:
         return None  # lawful: as above
 

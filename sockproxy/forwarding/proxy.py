@@ -6,6 +6,7 @@ written, what an observer does, or how bytes are moved (`roundtrip`). Begin at `
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Coroutine
 from itertools import count
@@ -32,7 +33,11 @@ log = logging.getLogger(__name__)
 _JSON_ERRORS_FROM = ApiVersion(1, 24)
 
 # A body of these types is taken by the engine for more parameters, which beat those of the query. No known client sends one.
-_FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data")
+_FORM_TYPES = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-data"})
+
+# RFC 9110, 8.3.1: media-type = type "/" subtype parameters. Anything else is refused beside a body, since the engine folds
+# and trims it by Unicode: a dotted capital I makes a form of what is none here.
+_MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za-z-]++)[ \t]*+(?:;[\t -~]*+)?")
 
 LIMIT_OF_REASON = {
     BadRequestReason.HEAD_TOO_LARGE: "head_bytes_max",
@@ -143,12 +148,45 @@ async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: 
     wait_seconds = proxy.limits.head_seconds
     try:
         while not proxy.is_draining:
+            await _take_turns(proxy, client)
             outcome = await express.next_request(wait_seconds)
             if outcome is Outcome.END or not await SERVE[outcome](proxy, client, gate, express):
                 break
             wait_seconds = proxy.limits.keep_alive_seconds
-    finally:
         client.close()
+        await _within(proxy, client, client.sent())
+    finally:
+        if express.is_busy:
+            _cut_off(proxy, express)
+        client.abort()
+
+
+async def _take_turns(proxy: Proxy, client: Stream) -> None:
+    """Before a request: a client that does not read its answers is not served, and one that has sent many lets others go
+    first."""
+    if client.is_write_paused:
+        await _within(proxy, client, client.drain())
+    elif client.has_bytes:
+        await asyncio.sleep(0)
+
+
+async def _within(proxy: Proxy, client: Stream, sending: Coroutine[Any, Any, None]) -> None:
+    """Waits for a client to take what was sent, as long as it takes something now and then."""
+    deadline = proxy.deadlines.start(proxy.limits.keep_alive_seconds, client.abort, lambda: client.unsent_bytes)
+    try:
+        await sending
+    finally:
+        proxy.deadlines.stop(deadline)
+
+
+def _cut_off(proxy: Proxy, express: Express) -> None:
+    """Records what was under way on the express way when its connection's time was over."""
+    exchange, known, upstream = express.take_over()
+    proxy.engine.release(upstream, is_reusable=False)
+    _note(exchange, known.head, known.judgement)
+    proxy.observers.decided(exchange)
+    exchange.advance(Stage.FORWARDED)
+    _complete_as_failed(proxy, exchange)
 
 
 async def _serve_request(proxy: Proxy, client: Stream, gate: Gate, express: Express) -> bool:
@@ -164,6 +202,8 @@ async def _judge_and_act(proxy: Proxy, client: Stream, gate: Gate, exchange: Exc
     judgement = _judge(proxy, gate.policy, exchange.principal, head)
     _note(exchange, head, judgement)
     exchange.decided_at = time.monotonic()
+    if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
+        return await _refuse_while_draining(proxy, client, exchange, head)
     trip = RoundTrip(proxy, client, exchange, head, judgement)
     if proxy.has_express:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
@@ -178,8 +218,11 @@ async def _serve_answer(proxy: Proxy, client: Stream, gate: Gate, express: Expre
 
 async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, upstream: Stream) -> bool:
     _note(exchange, known.head, known.judgement)
-    trip = RoundTrip(proxy, client, exchange, known.head, known.judgement)
-    return await _act(proxy, client, exchange, known.head, known.judgement, trip, sent_on=upstream)
+    trip = RoundTrip(proxy, client, exchange, known.head, known.judgement, sent_on=upstream)
+    try:
+        return await _act(proxy, client, exchange, known.head, known.judgement, trip)
+    finally:
+        trip.abandon()
 
 
 SERVE = {Outcome.REQUEST: _serve_request, Outcome.ANSWER: _serve_answer}
@@ -245,10 +288,23 @@ def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
 
 def _check_no_form(head: RequestHead) -> None:
     content_type = http1.field(head.fields, b"content-type")
-    if content_type is not None and content_type.lower().startswith(_FORM_TYPES):
+    if content_type is None:
+        return
+    media_type = _MEDIA_TYPE.fullmatch(content_type)
+    if media_type is None:
+        raise BadRequest(400, BadRequestReason.CONTENT_TYPE, "Content-Type is no media type")
+    if media_type[1].lower() in _FORM_TYPES:
         raise BadRequest(
             400, BadRequestReason.CONTENT_TYPE, "a form as body is not forwarded: its fields would override the query"
         )
+
+
+async def _refuse_while_draining(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead) -> bool:
+    try:
+        proxy.observers.decided(exchange)
+    except AuditRefused:
+        pass  # lawful: it is refused all the same, and with the same status
+    return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, "sockproxy: shutting down")
 
 
 async def _act(
@@ -258,19 +314,15 @@ async def _act(
     head: RequestHead,
     judgement: Judgement,
     trip: RoundTrip,
-    sent_on: Stream | None = None,
 ) -> bool:
-    """Records the decision and does what it says; True if the connection can carry another request. `sent_on`: the
-    engine's connection on which the request is under way already."""
+    """Records the decision and does what it says; True if the connection can carry another request."""
     try:
         proxy.observers.decided(exchange)
         if judgement.decision.effect is Effect.DENY:
             operation = judgement.classified.operation
             message = denial_message(operation.operation_id if operation else "", judgement.decision)
             return await _answer(proxy, client, exchange, head, Stage.DENIED, 403, message)
-        if proxy.is_draining and sent_on is None:
-            return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, "sockproxy: shutting down")
-        return await trip.run(sent_on)
+        return await trip.run()
     except AuditRefused as error:
         return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")
     except EngineError as error:

@@ -209,9 +209,9 @@ class Relay:
         if self.target is not None and len(out):
             self.target.write_from(self.source, out)
         if self._cut.is_done:
-            self._finish()
             if consumed < len(data):
                 self.source.put_back(data[consumed:])
+            self._finish()
 
     def _source_ended(self) -> None:
         if self.is_done:

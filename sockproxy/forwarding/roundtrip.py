@@ -39,6 +39,7 @@ class RoundTrip:
         "_head",
         "_operation",
         "_proxy",
+        "_sent_on",
         "_upload",
         "_upload_deadline",
         "_upstream",
@@ -46,8 +47,15 @@ class RoundTrip:
     )
 
     def __init__(
-        self, proxy: "Proxy", client: Stream, exchange: Exchange, head: RequestHead, judgement: Judgement
+        self,
+        proxy: "Proxy",
+        client: Stream,
+        exchange: Exchange,
+        head: RequestHead,
+        judgement: Judgement,
+        sent_on: Stream | None = None,
     ) -> None:
+        """`sent_on`: the kept connection on which the request was sent already."""
         self._proxy = proxy
         self._client = client
         self._exchange = exchange
@@ -56,17 +64,18 @@ class RoundTrip:
         self.request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
         self._upload: Relay | None = None
         self._upload_deadline: Deadline | None = None
-        self._upstream: Stream | None = None
+        self._sent_on = sent_on
+        self._upstream = sent_on
 
     def _is_tunnelling(self, head: RequestHead) -> bool:
         return head.has_upgrade and self._operation is not None and self._operation.traffic in _TUNNEL_TRAFFIC
 
-    async def run(self, sent_on: Stream | None = None) -> bool:
-        """Carries the request, which may have been sent already on a kept connection; True if the client's connection can
-        carry another. Raises EngineError or BadRequest where the client can still be answered, PeerGone where not."""
+    async def run(self) -> bool:
+        """Carries the request; True if the client's connection can carry another. Raises EngineError or BadRequest where
+        the client can still be answered, PeerGone where not."""
         is_reusable = False
         try:
-            answer = await self._receive_final_head(await self._send_and_receive(sent_on))
+            answer = await self._receive_final_head(await self._send_and_receive())
             if self._is_tunnel(answer):
                 return await self._tunnel(answer)
             keep_alive, is_reusable = await self._relay_answer(answer)
@@ -76,12 +85,12 @@ class RoundTrip:
 
     # --- there
 
-    async def _send_and_receive(self, sent_on: Stream | None) -> bytes:
+    async def _send_and_receive(self) -> bytes:
         """Sends the request and returns the first head that comes back, on a kept connection where there is one."""
         engine = self._proxy.engine
-        kept = sent_on or engine.acquire_idle()
+        kept = self._sent_on or engine.acquire_idle()
         if kept is not None:
-            raw = await (self._receive(kept) if kept is sent_on else self._send(kept))
+            raw = await (self._receive(kept) if kept is self._sent_on else self._send(kept))
             if raw:
                 return raw
             if not self._may_repeat(kept):
@@ -126,7 +135,7 @@ class RoundTrip:
         client.on_lost = self._client_lost
         if client.is_lost:
             self._client_lost()
-        elif client.is_ended and self._upload is None:
+        elif client.saw_eof and (self._upload is None or self._upload.is_done):
             self._client_finished()
         return await self._read_head(upstream)
 
@@ -135,13 +144,20 @@ class RoundTrip:
             return
         upload = Relay("downstream", self._client, upstream, request_cut(self._head.framing), self._upload_ended)
         self._upload = upload
+        self._watch_upload(upload)
+        upload.start()
+
+    def _watch_upload(self, upload: Relay) -> None:
         self._upload_deadline = self._proxy.deadlines.start(
             self._proxy.limits.body_idle_seconds, self._upload_is_idle, lambda: upload.count
         )
-        upload.start()
 
     def _upload_is_idle(self) -> None:
-        if self._upload is not None and not self._upload.is_done:
+        if self._upload is None or self._upload.is_done:
+            return
+        if self._client.is_reading_paused:
+            self._watch_upload(self._upload)  # it is the engine that does not take it
+        else:
             self._proxy.observers.limit_hit("body_idle_seconds")
             self._upload.stop(BadRequest(408, BadRequestReason.BODY_TOO_SLOW, "no byte of the body came for too long"))
 
@@ -209,7 +225,7 @@ class RoundTrip:
         """Passes an answer on; whether the client's and the engine's connection can carry another request."""
         client, upstream, upload, exchange = self._client, self._engine_stream(), self._upload, self._exchange
         framing, minor = _framing_for(self._head.minor, answer.framing)
-        is_upload_over = upload is None or upload.is_done
+        is_upload_over = upload is None or upload.is_whole
         keep_alive = (
             self._head.keep_alive
             and framing.kind is not FramingKind.UNTIL_CLOSE
@@ -269,8 +285,10 @@ class RoundTrip:
     # --- endings
 
     def _client_finished(self) -> None:
-        """The client sends nothing more: the engine sees the same, and from now on a hang-up is watched for."""
-        self._engine_stream().write_eof()
+        """The client sends nothing more: the engine sees the same, and from now on a hang-up is watched for. Where it has sent
+        more requests, the engine does not see the end yet, as it would not behind unread bytes."""
+        if self._client.is_ended:
+            self._engine_stream().write_eof()
         self._client.watch_hangup()
 
     def _client_lost(self) -> None:
@@ -278,6 +296,10 @@ class RoundTrip:
         upstream = self._engine_stream()
         upstream.close()
         self._proxy.deadlines.start(self._proxy.limits.linger_seconds, upstream.abort)
+
+    def abandon(self) -> None:
+        """Gives back what `run` has not: for a round trip that was sent but never ran."""
+        self._unlink(is_reusable=False)
 
     def _unlink(self, *, is_reusable: bool) -> None:
         client, upstream = self._client, self._upstream

@@ -94,7 +94,7 @@ class Stream(asyncio.Protocol):
             self._on_end()
         elif self._waiter is not None:
             self._wake()
-        elif not self._buffer and self.on_eof is not None:
+        elif self.on_eof is not None:
             self.on_eof()
         return True  # the other direction stays open
 
@@ -193,6 +193,7 @@ class Stream(asyncio.Protocol):
         self._buffer = _appended(self._buffer, data)
         if len(self._buffer) >= BUFFER_BYTES_MAX:
             self.pause_reading()
+            self.watch_hangup()  # the end of a peer that is not read from does not show otherwise
 
     def put_back(self, data: bytes) -> None:
         """Returns bytes that were taken but belong to the next reader."""
@@ -204,6 +205,8 @@ class Stream(asyncio.Protocol):
         if self._buffer:
             sink(self.take_all())
         if self._sink is None:
+            if len(self._buffer) < BUFFER_BYTES_MAX:
+                self.resume_reading()
             return  # that was all the sink wanted
         if self.saw_eof or self.is_lost:
             on_end()
@@ -241,6 +244,8 @@ class Stream(asyncio.Protocol):
         """Goes on reading from the peer."""
         if self.is_reading_paused:
             self.is_reading_paused = False
+            if not self.saw_eof:
+                self.unwatch_hangup()  # what it sent before it hung up is read first
             if not self.is_lost and self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()
 
@@ -259,11 +264,31 @@ class Stream(asyncio.Protocol):
                 self._throttled = source
                 source.pause_reading()
 
+    @property
+    def is_closing(self) -> bool:
+        """It is closed or about to be: nothing more can be sent."""
+        return self.is_lost or self.transport is None or self.transport.is_closing()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What is buffered for a slow peer."""
+        return 0 if self.is_lost or self.transport is None else self.transport.get_write_buffer_size()
+
     async def drain(self) -> None:
         """Returns when the peer takes bytes again, or is gone."""
         if self.is_write_paused and not self.is_lost:
-            self._drain_waiter = self._loop.create_future()
+            await self._drained()
+
+    async def sent(self) -> None:
+        """Returns when a closing connection has sent all that was buffered, or is gone."""
+        if self.unsent_bytes:
+            await self._drained()
+
+    async def _drained(self) -> None:
+        self._drain_waiter = self._loop.create_future()
+        try:
             await self._drain_waiter
+        finally:
             self._drain_waiter = None
 
     def write_eof(self) -> None:
@@ -340,7 +365,10 @@ class HangupWatch:
         descriptor = -1 if sock is None else int(sock.fileno())
         if descriptor < 0:
             return -1
-        duplicate = os.dup(descriptor)  # the transport closes its own at a moment of its choosing
+        try:
+            duplicate = os.dup(descriptor)  # the transport closes its own at a moment of its choosing
+        except OSError:
+            return -1  # lawful: no descriptor is left; the hang-up shows when something is written
         self._transports[duplicate] = transport
         self._epoll.register(duplicate, 0)
         return duplicate
@@ -361,6 +389,5 @@ class HangupWatch:
     def _report(self) -> None:
         for watched_as, _ in self._epoll.poll(0):
             transport = self._transports.get(watched_as)
-            self.forget(watched_as)
             if transport is not None:
-                transport.abort()
+                transport.abort()  # and `connection_lost` forgets the watch

@@ -108,9 +108,13 @@ class Observers:
     def tell_served(self) -> None:
         """Tells of what went the express way, in its order."""
         batch, self._served = self._served, []
-        self._metrics.served(batch)
-        self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
-        self._trail.flush()
+        try:
+            self._metrics.served(batch)
+            self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
+            self._trail.flush()
+        except Exception:
+            # Lawful: these reads have been answered, and whoever happens to be told of next must not pay for a fault of ours.
+            log.exception("records-lost", extra={"reads": len(batch)})
 
     def limit_hit(self, limit: str) -> None:
         self._metrics.limit_hit(limit)

@@ -62,10 +62,10 @@ class Connection:
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
-    def send_request(self, method: str, target: str, body: bytes = b"", **fields: str) -> None:
+    def send_request(self, method: str, target: str, body: bytes = b"", /, **fields: str) -> None:
         self.send(head(method, target, body, **fields) + body)
 
-    def request(self, method: str, target: str, body: bytes = b"", **fields: str) -> Answer:
+    def request(self, method: str, target: str, body: bytes = b"", /, **fields: str) -> Answer:
         """A whole exchange; the connection stays open as far as the answer lets it."""
         self.send_request(method, target, body, **fields)
         return self.read_answer(method)
@@ -149,7 +149,7 @@ class Connection:
             self.socket.settimeout(READ_SECONDS)
 
 
-def head(method: str, target: str, body: bytes = b"", **fields: str) -> bytes:
+def head(method: str, target: str, body: bytes = b"", /, **fields: str) -> bytes:
     """A request head as docker's own clients write it; `content_type` is the field Content-Type, and so on. A field that
     is given as "" is left out."""
     sized = {} if method in ("GET", "HEAD") and not body else {"content_length": str(len(body))}
@@ -172,7 +172,7 @@ class Api:
     def connect(self, seconds: float = READ_SECONDS) -> Connection:
         return Connection(self.path, seconds)
 
-    def call(self, method: str, target: str, body: Any = b"", **fields: str) -> Answer:
+    def call(self, method: str, target: str, body: Any = b"", /, **fields: str) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         with self.connect() as connection:
             return connection.request(method, target, raw, **fields)

@@ -21,6 +21,7 @@ class Terminal:
 
     def __init__(self, door: "Door", *arguments: str, rows: int = 24, columns: int = 80) -> None:
         self._ours, theirs = pty.openpty()
+        self.shown = b""  # since it was last waited for something
         self.resize(rows, columns)
         self._process = subprocess.Popen(
             [door.program, *arguments],
@@ -50,12 +51,18 @@ class Terminal:
 
     def read_until(self, end: bytes) -> None:
         """Reads on until the screen has shown `end`."""
-        shown = b""
-        deadline = time.monotonic() + READ_SECONDS
-        while end not in shown:
-            ready, _, _ = select.select([self._ours], [], [], deadline - time.monotonic())
-            assert ready, f"{end!r} did not come: {shown!r}"
-            shown += os.read(self._ours, 65536)
+        assert self.shows(end, READ_SECONDS), f"{end!r} did not come: {self.shown!r}"
+
+    def shows(self, end: bytes, seconds: float) -> bool:
+        """Whether the screen shows `end` within that time."""
+        self.shown = b""
+        deadline = time.monotonic() + seconds
+        while end not in self.shown:
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return False
+            self.shown += os.read(self._ours, 65536)
+        return True
 
     def wait(self) -> int:
         return self._process.wait(READ_SECONDS)

@@ -186,6 +186,29 @@ def test_the_trail_counts_what_went_through_a_tunnel(
     assert (events["status"], events["effect"]) == (403, "deny")
 
 
+def test_each_of_many_equal_requests_leaves_its_lines(engine: Dockerd, proxy: Callable[..., ProxyProcess]) -> None:
+    """However well it is remembered what a request is, each is one of its own in the trail and in the metrics."""
+    between = proxy(engine.socket, "readonly")
+    requests = [
+        ("GET", "/version"),
+        ("GET", "/v1.41/containers/json"),
+        ("HEAD", "/_ping"),
+        ("POST", "/containers/x/start"),
+    ]
+    with between.api.connect() as one, between.api.connect() as other:
+        for _ in range(50):
+            for method, target in requests:
+                for connection in (one, other):
+                    assert connection.request(method, target).status == (403 if method == "POST" else 200)
+    counted = between.metrics()
+    assert 'sockproxy_decisions_total{effect="allow",operation="SystemVersion"' in counted
+    between.stop()
+    for stage in ("decided", "completed"):
+        ids = [event["id"] for event in between.events(stage=stage) if event["operation"] != "SystemEvents"]
+        assert len(ids) == len(set(ids)) == 50 * len(requests) * 2
+    assert verify(Path(between.audit)).returncode == 0
+
+
 @pytest.mark.parametrize("change", ["edit", "remove", "swap"])
 def test_a_trail_that_was_changed_shows_it(
     engine: Dockerd, proxy: Callable[..., ProxyProcess], place: Path, change: str

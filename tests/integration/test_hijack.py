@@ -144,6 +144,44 @@ def test_without_upgrade_the_answer_is_200_and_a_raw_stream(door: Door) -> None:
         assert demultiplexed(connection.read_to_end()) == b"hello\n"
 
 
+HEADS = {
+    "attach": ("POST", "/containers/{}/attach?stream=1&stdout=1", UPGRADE),
+    "attach-plain": ("POST", "/containers/{}/attach?stream=1&stdout=1", {}),
+    "attach-odd-upgrade": ("POST", "/containers/{}/attach?stream=1&stdout=1", {"upgrade": "anything"}),
+    "exec": ("POST", "/exec/{}/start", UPGRADE),
+    "exec-plain": ("POST", "/exec/{}/start", {}),
+    "grpc": ("POST", "/grpc", {"connection": "Upgrade", "upgrade": "h2c"}),
+    "websocket": (
+        "GET",
+        "/containers/{}/attach/ws?stream=1&stdout=1",
+        {
+            "connection": "Upgrade",
+            "upgrade": "websocket",
+            "origin": "http://docker",
+            "sec_websocket_version": "13",
+            "sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ==",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "target", "fields"), HEADS.values(), ids=HEADS)
+def test_the_engines_head_comes_through_as_it_is(
+    direct: Door, through: Callable[[str], Door], method: str, target: str, fields: dict[str, str]
+) -> None:
+    heads = []
+    for door in (direct, through("allow-all")):
+        container = direct.api.run("sleep", "1000")
+        is_exec = target.startswith("/exec")
+        subject = direct.api.exec(container, "sleep", "1000") if is_exec else container
+        with door.api.connect() as connection:
+            connection.send_request(method, target.format(subject), b'{"Detach": false}' if is_exec else b"", **fields)
+            answer = connection.read_head()
+        heads.append((answer.status, answer.reason, sorted(answer.fields)))
+    assert heads[0] == heads[1]
+    assert heads[0][0] == (101 if "upgrade" in fields else 200)
+
+
 # What comes after
 
 
@@ -210,7 +248,7 @@ def test_a_client_that_goes_away_leaves_nothing_open(
         connection.read_exactly(1)
         assert connections_to(between.socket) == 1
     eventually(lambda: connections_to(between.socket) == 0)
-    eventually(lambda: between.open_sockets() <= before)
+    eventually(lambda: between.open_sockets() <= before, 1.0)
     engine.api.call("POST", f"/containers/{container}/kill")
     eventually(lambda: engine.connections() <= connections)
 

@@ -23,7 +23,7 @@ READS = {
     "top": "top {n} -o pid,args",
     "system": "info --format {{{{.ServerVersion}}}}/{{{{.Driver}}}}",
     "networks": "network ls --format {{{{.ID}}}}",
-    "events": "events --since 1 --until 0s --filter container={n} --format {{{{.Action}}}}",
+    "events": "events --since 1 --until=-1s --filter container={n} --format {{{{.Action}}}}",
 }
 
 WRITES = {

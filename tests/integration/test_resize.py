@@ -7,6 +7,7 @@ answered at once with the engine's own status, and the program in the terminal m
 import json
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_a_refusal_is_the_engines_own(kubelet_door: Door, target: str, status: i
     assert (answer.status, answer.message) == (status, message.format(container))
 
 
-def test_kubernetes_1_3_may_not_resize_and_its_terminals_go_on(direct: Door, through) -> None:
+def test_kubernetes_1_3_may_not_resize_and_its_terminals_go_on(direct: Door, through: Callable[[str], Door]) -> None:
     door = through("kubernetes-1.3")
     container = door.api.create("sh", "-c", 'echo ready; read line; stty size; echo "$line"', Tty=True, OpenStdin=True)
     with attached(door.api, container) as terminal:

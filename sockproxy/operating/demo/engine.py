@@ -57,7 +57,6 @@ class DemoEngine:
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        furnish(self.state)
         connection = partial(
             HalfClosing,
             self._runner.server,
@@ -71,21 +70,24 @@ class DemoEngine:
             max_field_size=HEAD_BYTES_MAX,
             max_headers=FIELDS_MAX,
         )
-        self._server = await loop.create_unix_server(connection, self.socket_path)
+        self._server = await loop.create_unix_server(connection, self.socket_path, start_serving=False)
+        furnish(self.state)
+        await self._server.start_serving()
 
     async def stop(self) -> None:
         """Ends all connections and programs, waits for them, and removes the socket. May be called again."""
-        if self._server is None or self._runner is None:
-            return
-        self._server.close()
-        self._server = None
-        for connection in self._runner.server.connections if self._runner.server else ():
+        server, self._server = self._server, None
+        runner, self._runner = self._runner, None
+        if server:
+            server.close()
+            with contextlib.suppress(FileNotFoundError):  # uvloop has removed it already
+                os.unlink(self.socket_path)
+        for connection in runner.server.connections if runner and runner.server else ():
             if connection.transport:
                 connection.transport.abort()
         await self.state.close()
-        await self._runner.cleanup()
-        with contextlib.suppress(FileNotFoundError):  # uvloop has removed it already
-            os.unlink(self.socket_path)
+        if runner:
+            await runner.cleanup()
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         """Every request, whatever its path: aiohttp's own routes are empty."""
@@ -111,16 +113,13 @@ class DemoEngine:
     async def _answer(self, request: web.Request, found: routes.Found, query: str) -> web.StreamResponse:
         version = found.version
         try:
-            fields = parse_qs(query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
-            return await found.operation(Call(request, self.state, version, found.names, fields))
+            return await found.operation(Call(request, self.state, version, found.names, _fields_of(query)))
         except Refused as refused:
             return refusal(refused.status, refused.message, version)
         except ConnectionError:
             return web.Response()  # nobody is left to be answered, as aiohttp then finds, too
         except web.HTTPException as fault:
             return refusal(fault.status, fault.reason, version)
-        except ValueError as fault:
-            return refusal(400, str(fault), version)
         except Exception:  # noqa: BLE001 - the border: a fault of the demo is a 500, and does not end it
             _log.exception("operation-fault")
             return refusal(500, "a fault of the demo engine", version)
@@ -129,6 +128,13 @@ class DemoEngine:
         if len(self.requests) >= self._bounds.requests_max:
             del self.requests[: self._bounds.requests_max // 2]
         self.requests.append((method, path))
+
+
+def _fields_of(query: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError as fault:
+        raise Refused(400, str(fault)) from None
 
 
 async def start_demo_engine(

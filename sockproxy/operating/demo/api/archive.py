@@ -44,7 +44,7 @@ async def put(call: Call) -> web.StreamResponse:
     if kind == "file":
         raise Refused(500, "extraction point is not a directory")
     try:
-        unpack(files, path, await call.request.read())
+        unpack(files, path, await call.raw_body())
     except (tarfile.TarError, OSError, EOFError) as fault:
         raise Refused(500, f"Error processing tar file: {fault}") from None
     return empty_answer(200)

@@ -5,6 +5,7 @@ exec start before. Must not know how bytes move (`hijack`).
 """
 
 import asyncio
+from dataclasses import replace
 
 from aiohttp import WSMsgType, web
 
@@ -18,16 +19,13 @@ from sockproxy.operating.demo.objects import describe, execs, lifecycle
 from sockproxy.operating.demo.objects.refusals import Refused
 from sockproxy.operating.demo.objects.state import Container, Exec
 
-_REASONS = {400: "Bad Request", 404: "Not Found", 409: "Conflict", 500: "Internal Server Error"}
-
 
 async def attach(call: Call) -> web.StreamResponse:
     """Joins the client to the container's program, or to its next one if none runs."""
     try:
         container, wishes = _attachable(call)
     except Refused as refused:
-        reason = _REASONS.get(refused.status, "Error")
-        return await taken_over(take_over(call.request, hijack.refused_head(refused.status, reason, refused.message)))
+        return await taken_over(take_over(call.request, hijack.refused_head(refused.status, refused.message)))
     replay = replay_of(container, stdout=wishes.stdout, stderr=wishes.stderr) if call.flag("logs") else b""
     client = take_over(call.request, hijack.head(call.request, has_engine_headers=False))
     lifecycle.tell(call.state, container, "attach")
@@ -73,7 +71,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
                 return found
         return b""
 
-    await hijack.join(read, socket.send_bytes, container.process, wishes)
+    await hijack.join(read, socket.send_bytes, container.process, replace(wishes, has_frames=False))
     await socket.close()
     return socket
 

@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
 
-from sockproxy.operating.demo.api.connection import HalfClosing
+from sockproxy.operating.demo.api.connection import connection_of
 from sockproxy.operating.demo.objects.refusals import Refused
 from sockproxy.operating.demo.objects.state import Json, State
 
@@ -66,17 +66,27 @@ class Call:
             raise Refused(500, "json: cannot unmarshal the filters")
         return {key: frozenset(map(str, values)) for key, values in found.items() if values}
 
+    async def raw_body(self) -> bytes:
+        """The whole body. Raises ConnectionResetError if the client has stopped sending in the middle of it."""
+        connection = connection_of(self.request)
+        if connection.client_has_ended.is_set() and not self.request.content.is_eof():
+            connection.force_close()
+            raise ConnectionResetError
+        return await self.request.read()
+
     async def body(self, on_empty: Refused = EOF) -> Json:
         """The JSON object of a body that says that it is one. Raises Refused."""
         content_type = self.request.headers.get("Content-Type", "")
-        raw = await self.request.read()
+        raw = await self.raw_body()
         if raw and content_type.partition(";")[0].strip().lower() != "application/json":
             raise Refused(400, f"Content-Type specified ({content_type}) must be 'application/json'")
         return await self.untyped_body(on_empty)
 
     async def untyped_body(self, on_empty: Refused = EOF) -> Json:
         """The JSON object of the body, whatever its type. Raises Refused; `on_empty` is an operation's own words."""
-        raw = await self.request.read()
+        raw = await self.raw_body()
+        if len(raw) > self.state.bounds.document_bytes_max:
+            raise Refused(413, "the demo engine takes no document as large as this")
         try:
             found = json.loads(raw)
         except ValueError:
@@ -89,11 +99,8 @@ class Call:
 
     async def until_client_ends(self, work: Awaitable[T]) -> T | None:
         """The result of some waiting, or None once the client has closed its sending side: then the engine ends a stream."""
-        connection = self.request.protocol
         job = asyncio.ensure_future(work)
-        if not isinstance(connection, HalfClosing):
-            return await job
-        end: asyncio.Future[Any] = asyncio.ensure_future(connection.client_has_ended.wait())
+        end = asyncio.create_task(connection_of(self.request).client_has_ended.wait())
         try:
             await asyncio.wait({job, end}, return_when=asyncio.FIRST_COMPLETED)
         finally:

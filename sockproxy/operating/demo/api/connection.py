@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from sockproxy.operating.demo.api.answers import HEADERS
+
 READ_AHEAD_BYTES = 64 << 10
 
 
@@ -26,8 +28,12 @@ class HalfClosing(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp narrows what asyncio allows to None
         self.client_has_ended.set()
-        if self._waiter is not None and not self._messages:
-            self.force_close()
+        is_idle = self._waiter is not None and not self._messages
+        bodies = [body for _, body in self._messages] + (
+            [self._current_request.content] if self._current_request else []
+        )
+        if is_idle or not all(body.is_eof() for body in bodies):
+            self.force_close()  # nothing is left to be answered, or only what never comes to its end
         return True
 
     def handle_error(
@@ -38,7 +44,9 @@ class HalfClosing(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What cannot be read is answered as Go's server does, without words about aiohttp."""
-        answer = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}", headers={"Server": ""})
+        answer = web.Response(
+            status=status, text=f"{status} {HTTPStatus(status).phrase}", headers={"Server": HEADERS["Server"]}
+        )
         answer.force_close()
         return answer
 
@@ -119,10 +127,18 @@ class RawStream(asyncio.Protocol):
         await self._lost.wait()
 
 
+def connection_of(request: web.Request) -> HalfClosing:
+    """The connection that a request came on; the demo engine makes no other kind."""
+    connection = request.protocol
+    if not isinstance(connection, HalfClosing):
+        raise TypeError("a request came on a connection that is not the demo engine's")
+    return connection
+
+
 def take_over(request: web.Request, head: bytes) -> RawStream:
     """Writes a head by hand and makes the connection a stream. What the client sent before is lost, as with the engine."""
-    connection, transport = request.protocol, request.transport
-    if not isinstance(connection, HalfClosing) or transport is None:
+    connection, transport = connection_of(request), request.transport
+    if transport is None:
         raise ConnectionResetError
     stream = RawStream(transport, connection)
     transport.set_protocol(stream)

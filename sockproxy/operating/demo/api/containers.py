@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sockproxy.operating.demo.api.answers import empty_answer, json_answer
 from sockproxy.operating.demo.api.calls import Call
-from sockproxy.operating.demo.objects import describe, lifecycle
+from sockproxy.operating.demo.objects import creation, describe, lifecycle
 from sockproxy.operating.demo.objects.refusals import Refused
 from sockproxy.operating.demo.objects.state import Container, State, volume_names
 from sockproxy.operating.demo.objects.times import parse_unix_time
@@ -185,8 +185,8 @@ async def update(call: Call) -> web.StreamResponse:
     container, body = call.state.container(call.name), await call.body()
     names = ("Memory", "MemorySwap", "MemoryReservation", "CpuShares", "NanoCpus", "CpuQuota", "CpuPeriod", "PidsLimit")
     container.host_config |= {name: int(body[name]) for name in names if isinstance(body.get(name), int) and body[name]}
-    if isinstance(policy := body.get("RestartPolicy"), dict) and policy.get("Name"):
-        container.host_config["RestartPolicy"] = {"MaximumRetryCount": 0, **policy, "Name": str(policy["Name"])}
+    if body.get("RestartPolicy"):
+        container.host_config["RestartPolicy"] = creation.restart_policy_of(body)
     lifecycle.tell(call.state, container, "update")
     return await json_answer(call.request, {"Warnings": None})
 

@@ -8,6 +8,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -22,13 +23,17 @@ Read = Callable[[], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a client wants of a process. `ends_stdin`: the end of what it sends is the end of the standard input."""
+    """What a client wants of a process. `ends_stdin`: the end of what it sends is the end of the standard input.
+
+    Frames are only for a process without a terminal, and for a client that is no websocket.
+    """
 
     stdin: bool
     stdout: bool
     stderr: bool
     ends_stdin: bool
     detach_keys: bytes = DETACH_KEYS
+    has_frames: bool = True
 
 
 def head(request: web.Request, *, has_engine_headers: bool) -> bytes:
@@ -42,10 +47,12 @@ def head(request: web.Request, *, has_engine_headers: bool) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def refused_head(status: int, reason: str, message: str) -> bytes:
+def refused_head(status: int, message: str) -> bytes:
     """An attach is refused after the takeover, as a text without a length."""
     text = message.encode(errors="replace")
-    return f"HTTP/1.1 {status} {reason}\r\nContent-Type: {RAW_STREAM}\r\n\r\n".encode() + text + b"\r\n"
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {RAW_STREAM}\r\n\r\n".encode() + text + b"\r\n"
+    )
 
 
 def frame(stream: int, chunk: bytes) -> bytes:
@@ -69,16 +76,18 @@ async def join(read: Read, write: Write, process: Process, wishes: Wishes, repla
     `replay` goes out first: no output comes between it and what is written from now on, and none is missed.
     """
 
+    has_frames = wishes.has_frames and process.terminal is None
+
     async def deliver(stream: int, chunk: bytes) -> None:
         if wishes.stdout if stream == 1 else wishes.stderr:
-            await write(chunk if process.terminal else frame(stream, chunk))
+            await write(frame(stream, chunk) if has_frames else chunk)
 
     process.sinks.append(deliver)
-    if replay:
-        await write(replay)
     feeding = asyncio.create_task(_feed(read, process, wishes) if wishes.stdin else _ignore(read))
     ending = asyncio.create_task(process.wait())
     try:
+        if replay:
+            await write(replay)
         await asyncio.wait({feeding, ending}, return_when=asyncio.FIRST_COMPLETED)
         if not ending.done() and not feeding.result().is_leaving:
             await ending

@@ -88,8 +88,7 @@ def _wanted(name: str, tag: str) -> Reference:
 
 def _progress(reference: Reference, image: Image, *, is_present: bool) -> Iterator[Json]:
     """The lines of a pull as dockerd writes them."""
-    official = reference.repository if "/" in reference.repository else f"library/{reference.repository}"
-    yield {"status": f"Pulling from {official}", "id": reference.digest or reference.tag}
+    yield {"status": f"Pulling from {reference.path}", "id": reference.digest or reference.tag}
     layers = [layer[7:19] for layer in image.layers]
     if is_present:
         yield from ({"status": "Already exists", "progressDetail": {}, "id": layer} for layer in layers)

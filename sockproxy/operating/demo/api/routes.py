@@ -91,7 +91,7 @@ TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("POST", "/volumes/prune", networks.prune_volumes),
     ("DELETE", "/volumes/{}", networks.delete_volume),
     ("POST", "/build", _not_imitated("ImageBuild")),
-    ("POST", "/build/prune", _not_imitated("BuildPrune")),
+    ("POST", "/build/prune", system.prune_no_builds),
     ("POST", "/build/cancel", _not_imitated("BuildCancel")),
     ("POST", "/session", _not_imitated("Session")),
     ("POST", "/grpc", _not_imitated("Grpc")),

@@ -3,6 +3,8 @@
 Owns what the demo engine says of itself: that it is a demo stands in the platform's name and the labels.
 """
 
+from collections import Counter
+
 from aiohttp import web
 
 from sockproxy.operating.demo.api.answers import API_VERSION, API_VERSION_MIN, ENGINE_VERSION, HEADERS, json_answer
@@ -15,6 +17,28 @@ from sockproxy.operating.demo.objects.times import rfc3339
 PLATFORM = "sockproxy demo engine"
 KERNEL = "6.1.0-demo"
 MEMORY_BYTES = 8 << 30
+
+
+_FIXED_INFO: Json = {
+    "Driver": "overlay2", "DriverStatus": None,
+    "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file"]},
+    "MemoryLimit": True, "SwapLimit": True, "KernelMemory": False, "KernelMemoryTCP": False, "CpuCfsPeriod": True,
+    "CpuCfsQuota": True, "CPUShares": True, "CPUSet": True, "PidsLimit": True, "IPv4Forwarding": True,
+    "BridgeNfIptables": True, "BridgeNfIp6tables": True, "Debug": False, "NFd": 0, "OomKillDisable": True,
+    "NGoroutines": 0, "LoggingDriver": "json-file", "CgroupDriver": "none", "CgroupVersion": "2", "NEventsListener": 0,
+    "KernelVersion": KERNEL, "OperatingSystem": PLATFORM, "OSVersion": "", "OSType": "linux", "Architecture": "x86_64",
+    "IndexServerAddress": "https://index.docker.io/v1/",
+    "RegistryConfig": {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []},
+    "NCPU": 2, "MemTotal": MEMORY_BYTES, "GenericResources": None, "DockerRootDir": describe.ROOT, "HttpProxy": "",
+    "HttpsProxy": "", "NoProxy": "", "Name": "demo", "Labels": ["demo=true"], "ExperimentalBuild": False,
+    "ServerVersion": ENGINE_VERSION, "Runtimes": {"runc": {"path": "runc"}}, "DefaultRuntime": "runc",
+    "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
+              "RemoteManagers": None},
+    "LiveRestoreEnabled": False, "Isolation": "", "InitBinary": "docker-init", "ContainerdCommit": {"ID": "", "Expected": ""},
+    "RuncCommit": {"ID": "", "Expected": ""}, "InitCommit": {"ID": "", "Expected": ""}, "SecurityOptions": [],
+    "Warnings": None,
+}  # fmt: skip
+"""What an info holds besides what changes."""
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -53,81 +77,17 @@ async def version(call: Call) -> web.StreamResponse:
 
 async def info(call: Call) -> web.StreamResponse:
     state = call.state
-    counts = dict.fromkeys(("running", "paused"), 0)
-    for container in state.containers.values():
-        counts[container.status] = counts.get(container.status, 0) + 1
-    total = len(state.containers)
-    document: Json = {
+    statuses = Counter(container.status for container in state.containers.values())
+    moving: Json = {
         "ID": ":".join(state.engine_id[at : at + 4].upper() for at in range(0, 32, 4)),
-        "Containers": total,
-        "ContainersRunning": counts["running"],
-        "ContainersPaused": counts["paused"],
-        "ContainersStopped": total - counts["running"] - counts["paused"],
+        "Containers": len(state.containers),
+        "ContainersRunning": statuses["running"],
+        "ContainersPaused": statuses["paused"],
+        "ContainersStopped": len(state.containers) - statuses["running"] - statuses["paused"],
         "Images": len(state.images),
-        "Driver": "overlay2",
-        "DriverStatus": None,
-        "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
-            "Authorization": None,
-            "Log": ["json-file"],
-        },
-        **dict.fromkeys(
-            (
-                "MemoryLimit",
-                "SwapLimit",
-                "CpuCfsPeriod",
-                "CpuCfsQuota",
-                "CPUShares",
-                "CPUSet",
-                "PidsLimit",
-                "IPv4Forwarding",
-                "BridgeNfIptables",
-                "BridgeNfIp6tables",
-                "OomKillDisable",
-            ),
-            True,
-        ),
-        **dict.fromkeys(("KernelMemory", "KernelMemoryTCP", "Debug", "ExperimentalBuild", "LiveRestoreEnabled"), False),
-        "NFd": 0,
-        "NGoroutines": 0,
         "SystemTime": rfc3339(state.clock()),
-        "LoggingDriver": "json-file",
-        "CgroupDriver": "none",
-        "CgroupVersion": "2",
-        "NEventsListener": 0,
-        "KernelVersion": KERNEL,
-        "OperatingSystem": PLATFORM,
-        "OSVersion": "",
-        "OSType": "linux",
-        "Architecture": "x86_64",
-        "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []},
-        "NCPU": 2,
-        "MemTotal": MEMORY_BYTES,
-        "GenericResources": None,
-        "DockerRootDir": describe.ROOT,
-        **dict.fromkeys(("HttpProxy", "HttpsProxy", "NoProxy"), ""),
-        "Name": "demo",
-        "Labels": ["demo=true"],
-        "ServerVersion": ENGINE_VERSION,
-        "Runtimes": {"runc": {"path": "runc"}},
-        "DefaultRuntime": "runc",
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": False,
-            "Error": "",
-            "RemoteManagers": None,
-        },
-        "Isolation": "",
-        "InitBinary": "docker-init",
-        **{name: {"ID": "", "Expected": ""} for name in ("ContainerdCommit", "RuncCommit", "InitCommit")},
-        "SecurityOptions": [],
-        "Warnings": None,
     }
-    return await json_answer(call.request, document)
+    return await json_answer(call.request, moving | _FIXED_INFO)
 
 
 async def disk_usage(call: Call) -> web.StreamResponse:
@@ -148,6 +108,10 @@ async def disk_usage(call: Call) -> web.StreamResponse:
         "BuilderSize": 0,
     }
     return await json_answer(call.request, document)
+
+
+async def prune_no_builds(call: Call) -> web.StreamResponse:
+    return await json_answer(call.request, {"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def no_plugins(call: Call) -> web.StreamResponse:

@@ -13,6 +13,9 @@ class Bounds:
     body_bytes_max: int = 4 << 20
     """A request's body; a create has about 10 KiB, `docker cp` into a container brings a small tar. Above: 413."""
 
+    document_bytes_max: int = 256 << 10
+    """A JSON body; it stays with what it creates. Above: 413."""
+
     containers_max: int = 256
     """Containers, running or not; about 2 MiB each at their worst."""
 

@@ -39,8 +39,7 @@ _EXEC_CONFIG: Json = {
 }  # fmt: skip
 _FILLED: Json = {
     "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "default", "PortBindings": {},
-    "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "CgroupnsMode": "host", "IpcMode": "private",
-    "ShmSize": 64 << 20, "Runtime": "runc", "ConsoleSize": [0, 0],
+    "CgroupnsMode": "host", "IpcMode": "private", "ShmSize": 64 << 20, "Runtime": "runc", "ConsoleSize": [0, 0],
     "MaskedPaths": [
         "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
         "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -87,13 +86,25 @@ def host_config_of(body: Mapping[str, Any]) -> Json:
     for name, value in _FILLED.items():
         if not host[name] or host[name] == {"Type": "", "Config": {}}:
             host[name] = copy.deepcopy(value)
-    if not host["RestartPolicy"].get("Name"):
-        host["RestartPolicy"] = dict(_FILLED["RestartPolicy"])
+    host["RestartPolicy"] = restart_policy_of(host)
     for name in _ALWAYS_LISTS:
         host[name] = host[name] or []
     for name in _NULL_FOR_NONE:
         host[name] = host[name] or None
     return _without(host, ("Mounts", "Tmpfs", "Sysctls", "Init", "StorageOpt"))
+
+
+def restart_policy_of(body: Mapping[str, Any]) -> Json:
+    """The RestartPolicy of a body, `no` where there is none. Raises Refused."""
+    policy = _typed(body, {"RestartPolicy": {}}, "HostConfig")["RestartPolicy"] or {}
+    typed = _typed(policy, {"Name": "", "MaximumRetryCount": 0}, "RestartPolicy")
+    return {**typed, "Name": typed["Name"] or "no"}
+
+
+def network_names_of(body: Mapping[str, Any]) -> list[str]:
+    """The networks of a NetworkingConfig. Raises Refused."""
+    networking = _typed(body, {"NetworkingConfig": {}}, "ContainerConfigWrapper")["NetworkingConfig"] or {}
+    return list(_typed(networking, {"EndpointsConfig": {}}, "NetworkingConfig")["EndpointsConfig"] or {})
 
 
 def text_of(body: Mapping[str, Any], name: str) -> str:

@@ -11,6 +11,11 @@ from sockproxy.operating.demo.objects.times import SECOND_NS, age, rfc3339
 from sockproxy.operating.demo.programs.process import Process
 
 ROOT = "/var/lib/docker"
+_OF_THE_BRIDGE = (
+    "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPAddress", "IPPrefixLen", "IPv6Gateway",
+    "MacAddress",
+)  # fmt: skip
+"""What of the default network's endpoint stands at the top, too."""
 _UNBOUND: dict[str, str] = {}
 
 
@@ -68,16 +73,6 @@ def _sizes(container: Container) -> Json:
 
 def _network_settings(state: State, container: Container) -> Json:
     endpoints = {name: _endpoint(state, container, name, endpoint) for name, endpoint in container.endpoints.items()}
-    names = (
-        "EndpointID",
-        "Gateway",
-        "GlobalIPv6Address",
-        "GlobalIPv6PrefixLen",
-        "IPAddress",
-        "IPPrefixLen",
-        "IPv6Gateway",
-        "MacAddress",
-    )
     empty = _endpoint(state, container, "", Endpoint("", ""))
     return {
         "Bridge": "",
@@ -89,7 +84,7 @@ def _network_settings(state: State, container: Container) -> Json:
         "SandboxKey": f"/var/run/docker/netns/{container.id[:12]}" if container.is_running else "",
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        **{name: endpoints.get("bridge", empty)[name] for name in names},
+        **{name: endpoints.get("bridge", empty)[name] for name in _OF_THE_BRIDGE},
         "Networks": endpoints,
     }
 

@@ -9,12 +9,7 @@ from functools import partial
 from typing import Any
 
 from sockproxy.operating.demo.objects import creation, refusals
-from sockproxy.operating.demo.objects.lifecycle import (
-    environment_of,
-    new_process,
-    surroundings_of,
-    tell,
-)
+from sockproxy.operating.demo.objects.lifecycle import environment_of, new_process, surroundings_of, tell
 from sockproxy.operating.demo.objects.refusals import Refused
 from sockproxy.operating.demo.objects.state import Container, Exec, State, new_id
 from sockproxy.operating.demo.programs.process import Process, invocation_of

@@ -26,12 +26,20 @@ class Reference(NamedTuple):
     tag: str
     digest: str
 
+    @property
+    def path(self) -> str:
+        """The repository's name within its registry."""
+        host, _, rest = self.repository.partition("/")
+        if rest and (host == "localhost" or "." in host or ":" in host):
+            return rest
+        return self.repository if rest else f"library/{self.repository}"
+
     def __str__(self) -> str:
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
 
 class Kind(NamedTuple):
-    """What all tags of a repository have in common. `programs` is a key of `programs.PROGRAMS`."""
+    """What all tags of a repository have in common. `programs` is a key of `servers.PROGRAMS`."""
 
     programs: str
     size_bytes: int
@@ -61,6 +69,7 @@ KINDS: dict[str, Kind] = {
         stop_signal="SIGQUIT",
     ),
     "pause": Kind("pause", 745_000, (), ("/pause",)),
+    "pause-amd64": Kind("pause", 745_000, (), ("/pause",)),
     "postgres": Kind(
         "server",
         247_000_000,

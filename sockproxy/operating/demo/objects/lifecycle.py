@@ -25,33 +25,11 @@ RESTART_SECONDS_MAX = 60.0
 _DEFAULT_NETWORK = {"default": "bridge"}
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _ADJECTIVES = (
-    "brave",
-    "calm",
-    "eager",
-    "gentle",
-    "happy",
-    "keen",
-    "merry",
-    "proud",
-    "quiet",
-    "swift",
-    "wise",
-    "zealous",
-)
+    "brave", "calm", "eager", "gentle", "happy", "keen", "merry", "proud", "quiet", "swift", "wise", "zealous",
+)  # fmt: skip
 _ANIMALS = (
-    "badger",
-    "crane",
-    "dolphin",
-    "falcon",
-    "heron",
-    "lynx",
-    "marten",
-    "otter",
-    "raven",
-    "seal",
-    "tern",
-    "whale",
-)
+    "badger", "crane", "dolphin", "falcon", "heron", "lynx", "marten", "otter", "raven", "seal", "tern", "whale",
+)  # fmt: skip
 
 
 def create(state: State, body: Mapping[str, Any], name: str) -> Container:
@@ -70,7 +48,7 @@ def create(state: State, body: Mapping[str, Any], name: str) -> Container:
     config["Hostname"] = config["Hostname"] or id[:12]
     container = Container(
         id=id,
-        name=name or _free_name(state, id),
+        name=name.removeprefix("/") or _free_name(state, id),
         created_ns=state.clock(),
         image=image,
         image_name=image_name,
@@ -106,20 +84,14 @@ def _free_name(state: State, id: str) -> str:
 
 
 def _lower_files(files: Mapping[str, bytes], hostname: str) -> dict[str, bytes]:
-    own = {
-        "/etc/hostname": f"{hostname}\n",
-        "/etc/hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n",
-    }
-    return {
-        **files,
-        **{path: text.encode() for path, text in own.items()},
-        "/etc/resolv.conf": b"nameserver 127.0.0.11\n",
-    }
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"
+    own = {"/etc/hostname": f"{hostname}\n", "/etc/hosts": hosts, "/etc/resolv.conf": "nameserver 127.0.0.11\n"}
+    return {**files, **{path: text.encode(errors="replace") for path, text in own.items()}}
 
 
 def _join_networks(state: State, container: Container, body: Mapping[str, Any]) -> None:
     mode = container.host_config["NetworkMode"]
-    asked = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    asked = creation.network_names_of(body)
     for name in dict.fromkeys(_DEFAULT_NETWORK.get(name, name) for name in (mode, *asked)):
         if not name.startswith("container:"):
             connect(state, state.network(name), container)

@@ -5,13 +5,14 @@ Each is a small part of its busybox namesake, with the same messages. Owns `COMM
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncIterator
 
 from sockproxy.operating.demo.programs.files import resolve
-from sockproxy.operating.demo.programs.process import Invocation, Program
+from sockproxy.operating.demo.programs.process import Invocation, Program, encode
 
 BLOCK_BYTES = 64 << 10
-LINES_MAX = 10_000  # what `tail` keeps and `sort` takes
+LINES_MAX = 200  # what `tail` keeps
 ENDLESS = "/dev/zero"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "a": "\a", "b": "\b", "e": "\x1b", "0": "\0"}
 
@@ -24,7 +25,7 @@ async def _echo(call: Invocation) -> int:
     text = " ".join(words)
     if "e" in options:
         text = _unescape(text)
-    await call.stdout((text if "n" in options else f"{text}\n").encode(errors="surrogateescape"))
+    await call.stdout(encode(text if "n" in options else f"{text}\n"))
     return 0
 
 
@@ -39,7 +40,7 @@ async def _printf(call: Invocation) -> int:
         output += re.sub(r"%([sd%])", lambda found: _formatted(found[1], values), template)
         if not values or not count or len(output) > BLOCK_BYTES:
             break
-    await call.stdout(output.encode(errors="surrogateescape"))
+    await call.stdout(encode(output))
     return 0
 
 
@@ -100,11 +101,11 @@ async def _tail(call: Invocation) -> int:
     """`tail [-n LINES] [-f] [FILE]`; following never ends, and a file that is followed does not grow here."""
     options, names = _counts(tuple(word for word in call.arguments[1:] if word not in ("-f", "-F")))
     name = names[0] if names else "-"
-    kept: list[bytes] = []
+    kept: deque[bytes] = deque(maxlen=min(options.get("n", 10), LINES_MAX))
     try:
         if name != "/dev/null":
             async for line in _lines(call, name):
-                kept = [*kept, line][-min(options.get("n", 10), LINES_MAX) :]
+                kept.append(line)
     except OSError as fault:
         return await _cannot_open(call, name, fault)
     await call.stdout(b"".join(kept))
@@ -120,7 +121,7 @@ async def _grep(call: Invocation) -> int:
     if not words:
         await call.complain("BusyBox: usage: grep [-ivq] TEXT [FILE]...")
         return 2
-    wanted = words[0].encode(errors="surrogateescape")
+    wanted = encode(words[0])
     is_found = False
     for name in words[1:] or ["-"]:
         try:
@@ -169,7 +170,7 @@ async def _seq(call: Invocation) -> int:
 
 async def _yes(call: Invocation) -> int:
     """Writes without end; who reads slowly makes it slow, and a log alone is fed in small portions."""
-    line = " ".join(call.arguments[1:] or ("y",)).encode(errors="surrogateescape") + b"\n"
+    line = encode(" ".join(call.arguments[1:] or ("y",))) + b"\n"
     block = line * max(1, 4096 // len(line))
     while True:
         await call.stdout(block)
@@ -292,7 +293,8 @@ def _counts(arguments: tuple[str, ...]) -> tuple[dict[str, int], list[str]]:
 
 
 async def _cannot_open(call: Invocation, name: str, fault: OSError) -> int:
-    return await _complaint(call, f"{call.arguments[0]}: can't open '{name}': {_reason(fault)}")
+    what = f"can't open '{name}'" if type(fault) in _REASONS else "write error"
+    return await _complaint(call, f"{call.arguments[0]}: {what}: {_reason(fault)}")
 
 
 async def _complaint(call: Invocation, message: str) -> int:

@@ -152,6 +152,14 @@ class Process:
         self._going.set()
 
 
+def encode(text: str) -> bytes:
+    """Text as a program writes it: bytes that were no UTF-8 come out as they came in, and half a character as `?`."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
+
+
 @dataclass(slots=True)
 class Invocation:
     """One call of a program: what it was given. Commands inside a shell share the shell's process."""
@@ -166,10 +174,10 @@ class Invocation:
     surroundings: Surroundings
 
     async def print(self, *lines: str) -> None:
-        await self.stdout("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+        await self.stdout(encode("".join(f"{line}\n" for line in lines)))
 
     async def complain(self, message: str) -> None:
-        await self.stderr(f"{message}\n".encode(errors="surrogateescape"))
+        await self.stderr(encode(f"{message}\n"))
 
 
 Program = Callable[[Invocation], Coroutine[Any, Any, int]]

@@ -69,8 +69,8 @@ async def _redis_cli(call: Invocation) -> int:
 
 
 async def _server(call: Invocation) -> int:
-    """Any other server: says that it is ready, and waits to be stopped."""
-    stop = _stop_on(call, signal.SIGTERM, signal.SIGINT)
+    """Any other server: says that it is ready, and waits to be stopped; httpd's signal for that is SIGWINCH."""
+    stop = _stop_on(call, signal.SIGTERM, signal.SIGINT, signal.SIGWINCH)
     await call.print(f"{call.arguments[0].rpartition('/')[2]}: ready to accept connections")
     await stop.wait()
     return 0
@@ -129,4 +129,4 @@ PROGRAMS: dict[str, dict[str, Program]] = {
     "pause": {"pause": _pause},
     "hello": {"hello": _hello},
 }
-"""By the kind of image (`images.CATALOGUE`)."""
+"""By `programs` of the image's kind (`images.KINDS`)."""

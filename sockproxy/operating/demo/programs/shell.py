@@ -15,11 +15,13 @@ from sockproxy.operating.demo.programs import shell_expansion as expansion
 from sockproxy.operating.demo.programs import shell_syntax as syntax
 from sockproxy.operating.demo.programs.files import resolve
 from sockproxy.operating.demo.programs.pipes import Pipe, ReaderGone
-from sockproxy.operating.demo.programs.process import Invocation, Write
+from sockproxy.operating.demo.programs.process import Invocation, Write, encode
 from sockproxy.operating.demo.programs.shell_words import Part, ShellSyntaxError, Word
 
 PIPE_BYTES_MAX = 64 << 10
-SUBSTITUTION_BYTES_MAX = 256 << 10
+SUBSTITUTION_BYTES_MAX = 128 << 10
+ARGUMENTS_CHARACTERS_MAX = 512 << 10
+VARIABLES_MAX = 500
 DEPTH_MAX = 20  # of subshells and command substitutions inside each other
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -70,6 +72,7 @@ class Shell:
         self.variables = dict(call.environment)
         self.directory = call.directory
         self.status = 0
+        self.loops = 0  # that this shell is inside of
         self.traps: dict[int, str] = {}
         self.pending: list[str] = []
         self._job: asyncio.Future[object] | None = None
@@ -98,8 +101,6 @@ class Shell:
             self.status = await work
         except Exit as leave:
             self.status = leave.status
-        except LeaveLoop:
-            self.status = 0
         if script := self.traps.pop(ON_EXIT, ""):
             await self._run_text(script, self.streams)
         return self.status
@@ -108,7 +109,7 @@ class Shell:
         try:
             return await self.execute(syntax.parse(text, self.depth), streams)
         except ShellSyntaxError as fault:
-            await streams.stderr(f"sh: {fault}\n".encode(errors="surrogateescape"))
+            await streams.stderr(encode(f"sh: {fault}\n"))
             return 2
 
     async def _read_lines(self) -> int:
@@ -123,7 +124,7 @@ class Shell:
     async def _prompt(self, unfinished: str) -> None:
         if self.call.process.terminal:
             prompt = "> " if unfinished else f"{self.directory} # "
-            await self.call.stderr(prompt.encode(errors="surrogateescape"))
+            await self.call.stderr(encode(prompt))
 
     async def _run_if_whole(self, text: str) -> str:
         """Runs what is a whole script, and gives back what is only the beginning of one."""
@@ -156,11 +157,11 @@ class Shell:
     async def run_simple(self, node: syntax.Simple, streams: Streams) -> int:
         await asyncio.sleep(0)  # a script that loops without waiting must not keep the engine from everything else
         try:
-            arguments = [field for word in node.words for field in await self._fields(word, streams)]
+            arguments = await self._arguments(node.words, streams)
             streams = await self._redirect(node.redirections, streams)
             values = {name: await self._text(word, streams) for name, word in node.assignments}
         except (OSError, ShellSyntaxError) as fault:
-            await streams.stderr(f"sh: {fault}\n".encode(errors="surrogateescape"))
+            await streams.stderr(encode(f"sh: {fault}\n"))
             return 1
         if not arguments:
             self.assign(values)
@@ -188,7 +189,9 @@ class Shell:
         return NOT_FOUND
 
     def assign(self, values: Mapping[str, str]) -> None:
-        """Sets variables, and the environment of those that are exported."""
+        """Sets variables, and the environment of those that are exported. Raises ShellSyntaxError if there are too many."""
+        if len(self.variables) + len(values) > VARIABLES_MAX + len(self.call.environment):
+            raise ShellSyntaxError("too many variables")
         self.variables.update(values)
         self.exported.update({name: value for name, value in values.items() if name in self.exported})
 
@@ -275,8 +278,6 @@ class Shell:
             return await copy.execute(command, streams)
         except Exit as leave:
             return leave.status
-        except LeaveLoop:
-            return 0
 
     async def run_chain(self, node: syntax.Chain, streams: Streams) -> int:
         status = await self.execute(node.first, streams)
@@ -298,36 +299,48 @@ class Shell:
         return await self.execute(node.otherwise, streams) if node.otherwise else 0
 
     async def run_loop(self, node: syntax.Loop, streams: Streams) -> int:
-        status = 0
         while (await self.execute(node.condition, streams) == 0) == node.goes_on_while:
-            try:
-                status = await self.execute(node.body, streams)
-            except LeaveLoop as leave:
-                if not leave.goes_on:
-                    break
-        return status
+            if not await self._run_pass(node.body, streams):
+                break
+        return 0
 
     async def run_for_each(self, node: syntax.ForEach, streams: Streams) -> int:
-        status = 0
-        for value in [field for word in node.words for field in await self._fields(word, streams)]:
+        for value in await self._arguments(node.words, streams):
             self.assign({node.name: value})
-            try:
-                status = await self.execute(node.body, streams)
-            except LeaveLoop as leave:
-                if not leave.goes_on:
-                    break
-        return status
+            if not await self._run_pass(node.body, streams):
+                return 0
+        return self.status if node.words else 0
+
+    async def _run_pass(self, body: syntax.Node, streams: Streams) -> bool:
+        """One pass of a loop; False if it was left by `break`."""
+        self.loops += 1
+        try:
+            await self.execute(body, streams)
+        except LeaveLoop as leave:
+            return leave.goes_on
+        finally:
+            self.loops -= 1
+        return True
 
     async def run_group(self, node: syntax.Group, streams: Streams) -> int:
         try:
             streams = await self._redirect(node.redirections, streams)
         except OSError as fault:
-            await streams.stderr(f"sh: {fault}\n".encode(errors="surrogateescape"))
+            await streams.stderr(encode(f"sh: {fault}\n"))
             return 1
         return await (self.run_subshell if node.is_subshell else self.execute)(node.body, streams)
 
-    async def _fields(self, word: Word, streams: Streams) -> list[str]:
-        return await expansion.expand_fields(word, partial(self._value, streams), self.positional)
+    async def _arguments(self, words: Sequence[Word], streams: Streams) -> list[str]:
+        """All words as arguments. Raises OSError if they are too many, as the kernel does."""
+        arguments: list[str] = []
+        size = 0
+        for word in words:
+            fields = await expansion.expand_fields(word, partial(self._value, streams), self.positional)
+            size += sum(map(len, fields)) + len(fields)
+            if size > ARGUMENTS_CHARACTERS_MAX:
+                raise OSError("Argument list too long")
+            arguments += fields
+        return arguments
 
     async def _text(self, word: Word, streams: Streams) -> str:
         return await expansion.expand_text(word, partial(self._value, streams))

@@ -62,18 +62,23 @@ async def _exit(shell: Shell, call: Invocation) -> int:
     raise Exit(_number(call, shell.status))
 
 
-async def _break(_shell: Shell, _call: Invocation) -> int:
-    raise LeaveLoop(goes_on=False)
+async def _break(shell: Shell, _call: Invocation) -> int:
+    if shell.loops:
+        raise LeaveLoop(goes_on=False)
+    return 0
 
 
-async def _continue(_shell: Shell, _call: Invocation) -> int:
-    raise LeaveLoop(goes_on=True)
+async def _continue(shell: Shell, _call: Invocation) -> int:
+    if shell.loops:
+        raise LeaveLoop(goes_on=True)
+    return 0
 
 
 async def _export(shell: Shell, call: Invocation) -> int:
     for argument in call.arguments[1:]:
         name, has_value, value = argument.partition("=")
-        shell.exported[name] = shell.variables[name] = value if has_value else shell.variables.get(name, "")
+        shell.assign({name: value if has_value else shell.variables.get(name, "")})
+        shell.exported[name] = shell.variables[name]
     return 0
 
 

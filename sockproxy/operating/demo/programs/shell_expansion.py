@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from sockproxy.operating.demo.programs.shell_words import Part, ShellSyntaxError, Word
 
 ARITHMETIC_CHARACTERS_MAX = 200
-FIELDS_MAX = 10_000
+WORD_CHARACTERS_MAX = 128 << 10  # as Linux: execve(2), MAX_ARG_STRLEN
 
 _PARAMETER = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|[0-9?#$@*!])(?:(:?)([-=+])(.*))?", re.ASCII | re.DOTALL)
 _OPERATIONS: dict[type, Callable[[int, int], int | bool]] = {
@@ -31,8 +31,11 @@ _OPERATIONS: dict[type, Callable[[int, int], int | bool]] = {
 
 
 async def expand_text(word: Word, value: Callable[[Part], Awaitable[str]]) -> str:
-    """A word as one text, as in assignments and redirections."""
-    return "".join([part.text if part.kind == "text" else await value(part) for part in word])
+    """A word as one text, as in assignments and redirections. Raises ShellSyntaxError where it is too long."""
+    text = ""
+    for part in word:
+        text = _checked(text + (part.text if part.kind == "text" else await value(part)))
+    return text
 
 
 async def expand_fields(word: Word, value: Callable[[Part], Awaitable[str]], positional: tuple[str, ...]) -> list[str]:
@@ -44,11 +47,11 @@ async def expand_fields(word: Word, value: Callable[[Part], Awaitable[str]], pos
     for part in word:
         text = part.text if part.kind == "text" else await value(part)
         if part.kind == "text" or part.is_quoted:
-            current = (current or "") + text
+            current = _checked((current or "") + text)
             continue
         first, *others = ["", *text.split()] if text[:1].isspace() else text.split() or [""]
-        current = current if not first else (current or "") + first
-        for other in others[:FIELDS_MAX]:
+        current = current if not first else _checked((current or "") + first)
+        for other in others:
             if current is not None:
                 fields.append(current)
             current = other
@@ -56,6 +59,12 @@ async def expand_fields(word: Word, value: Callable[[Part], Awaitable[str]], pos
             fields.append(current)
             current = None
     return [*fields, current] if current is not None else fields
+
+
+def _checked(text: str) -> str:
+    if len(text) > WORD_CHARACTERS_MAX:
+        raise ShellSyntaxError("word too long")
+    return text
 
 
 def expand_parameter(text: str, variables: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]:

@@ -1,0 +1,490 @@
+"""The running program: it answers, drains on SIGTERM, reloads on SIGHUP, keeps its record and tells how it is.
+
+Each test starts `sockproxy serve` as a process of its own, in front of a small engine that the test plays.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from sockproxy.forwarding.address import Address
+from sockproxy.operating import run
+from sockproxy.operating.config import config_from_options
+from sockproxy.operating.greeting import greeting, metrics_url
+from sockproxy.recording.trail import read_events, verify
+from tests.exchanges import CATALOGUE
+from tests.streams import Peer
+
+HEAD_END = b"\r\n\r\n"
+READ = b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\n\r\n"
+VOLUMES = b"GET /v1.41/volumes HTTP/1.1\r\nHost: d\r\n\r\n"
+HELD = b"GET /v1.41/containers/held/json HTTP/1.1\r\nHost: d\r\n\r\n"  # answered when the test says so
+WRITE = b"POST /v1.41/containers/web/start HTTP/1.1\r\nHost: d\r\n\r\n"
+
+
+class SmallEngine:
+    """Answers everything with 200, HELD when it is released."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.requests: list[str] = []
+        self.release = asyncio.Event()
+        self._held = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def is_asked(self) -> None:
+        """Returns when HELD has come."""
+        await self._held.wait()
+
+    def stop(self) -> None:
+        """Is away: nobody listens, and who was connected is not any more."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.close()
+        Path(self.path).unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                line = (await reader.readuntil(HEAD_END)).decode().split("\r\n")[0].removesuffix(" HTTP/1.1")
+                self.requests.append(line)
+                if "held" in line:
+                    self._held.set()
+                    await self.release.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+
+
+class Program:
+    """A running `sockproxy serve`."""
+
+    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+        self.folder = folder
+        self.process = process
+        self.socket = folder / "d.sock"
+        self.events: list[dict[str, str]] = []
+        self.admin = ""
+        self._peers: list[Peer] = []
+
+    async def event(self, name: str) -> dict[str, str]:
+        """The next event of that name in the log."""
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.events.append(json.loads(line))
+            if self.events[-1]["event"] == name:
+                return self.events[-1]
+        raise AssertionError(f"no {name} in {self.events}")
+
+    async def started(self) -> "Program":
+        self.admin = (await self.event("admin"))["address"].replace("tcp://", "http://")
+        assert (await self.get("/healthz"))[0] == 200  # its loop turns: all handlers are in their places
+        return self
+
+    async def connect(self) -> Peer:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(self.socket))
+        self._peers.append(Peer(sock))
+        return self._peers[-1]
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        return await exchange(await self.connect(), request)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """From the admin listener."""
+        async with aiohttp.ClientSession() as session, session.get(self.admin + path) as answer:
+            return answer.status, await answer.text()
+
+    async def metric(self, sample: str) -> float:
+        _, text = await self.get("/metrics")
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", text, re.MULTILINE)
+        assert found, f"no {sample}"
+        return float(found[1])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """The exit code; what was still logged is in `events`."""
+        assert self.process.stderr is not None
+        self.events += [json.loads(line) for line in (await self.process.stderr.read()).splitlines()]
+        return await self.process.wait()
+
+    def close(self) -> None:
+        for peer in self._peers:
+            peer.close()
+
+
+async def exchange(client: Peer, request: bytes) -> tuple[int, bytes]:
+    """Status and body."""
+    await client.send(request)
+    head = await client.receive_until(HEAD_END)
+    length = re.search(rb"Content-Length: (\d+)", head)
+    assert length, head
+    return int(head.split()[1]), await client.receive(int(length[1]))
+
+
+CONFIG = """\
+version: 1
+engine: unix://{folder}/engine.sock
+admin: tcp://127.0.0.1:0
+listeners:
+  - {{address: "unix://{folder}/d.sock", mode: "0660", policy: own}}
+audit:
+  - {{file: {audit}}}
+policies:
+  own:
+    allow:
+      - operations: [{allowed}]
+"""
+
+
+def write_config(folder: Path, *allowed: str, audit: str = "") -> None:
+    text = CONFIG.format(folder=folder, audit=audit or folder / "audit.jsonl", allowed=", ".join(allowed))
+    (folder / "sockproxy.yaml").write_text(text)
+
+
+async def start(folder: Path, *options: str) -> Program:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sockproxy", "serve", *(options or ("--config", str(folder / "sockproxy.yaml")))),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    return Program(folder, process)
+
+
+@asynccontextmanager
+async def open_all(*options: str, audit: str = "") -> AsyncIterator[tuple[Program, SmallEngine]]:
+    """A program and its engine; `{folder}` in the options is the folder of both."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        write_config(folder, "ContainerList", "ContainerInspect", "ContainerStart", "VolumeList", audit=audit)
+        engine = SmallEngine(f"{folder}/engine.sock")
+        await engine.start()
+        program = await start(folder, *(option.format(folder=folder) for option in options))
+        try:
+            async with asyncio.timeout(20):
+                yield await program.started(), engine
+        finally:
+            program.close()
+            engine.stop()
+            if program.process.returncode is None:
+                program.process.kill()
+                await program.process.wait()
+
+
+# --- answering
+
+
+async def test_it_answers_denies_and_records() -> None:
+    async with open_all() as (program, engine):
+        assert program.socket.stat().st_mode & 0o777 == 0o660
+        assert await program.ask(READ) == (200, b"[]")
+        status, body = await program.ask(b"POST /v1.41/containers/web/pause HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert (status, body) == (
+            403,
+            b'{"message":"sockproxy: ContainerPause denied by policy own: no rule allows it"}\n',
+        )
+        denial = await program.event("denied")
+        assert (denial["operation"], denial["policy"], denial["level"]) == ("ContainerPause", "own", "warning")
+        assert "GET /v1.41/containers/json" in engine.requests
+        assert not any(request.startswith("POST") for request in engine.requests)
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        audit = str(program.folder / "audit.jsonl")
+        assert verify([audit]).is_whole
+        told = [(event["stage"], event["operation"], event["effect"]) for event in read_events([audit])]
+        assert told == [
+            (stage, operation, effect)
+            for operation, effect in (("ContainerList", "allow"), ("ContainerPause", "deny"))
+            for stage in ("decided", "completed")
+        ]
+
+
+async def test_a_tcp_listener_and_single_options() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ("--listen", f"tcp://127.0.0.1:{port}", "--engine", "unix://{folder}/engine.sock")
+    policy = ("--policy", "allow-all", "--admin", "tcp://127.0.0.1:0", "--audit", "{folder}/audit.jsonl")
+    async with open_all(*options, *policy) as (program, _):
+        sock = socket.create_connection(("127.0.0.1", port))
+        client = Peer(sock)
+        assert await exchange(client, READ) == (200, b"[]")
+        client.close()
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        [event, _] = read_events([str(program.folder / "audit.jsonl")])
+        assert event["principal"]["kind"] == "tcp"  # type: ignore[index]
+        assert event["principal"]["address"].startswith("127.0.0.1:")  # type: ignore[index]
+
+
+# --- ending
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_finishes_what_is_under_way(number: signal.Signals) -> None:
+    async with open_all() as (program, engine):
+        idle, busy, known = await program.connect(), await program.connect(), await program.connect()
+        assert await exchange(idle, READ) == (200, b"[]")
+        for _ in range(3):  # this one is on the express way
+            assert await exchange(known, READ) == (200, b"[]")
+        await busy.send(HELD)
+        await engine.is_asked()
+        program.signal(number)
+        assert await idle.receive_all() == b""
+        assert await known.receive_all() == b""
+        with pytest.raises(OSError):
+            await program.connect()
+        engine.release.set()
+        assert (await busy.receive_all()).endswith(b"\r\n\r\n[]")
+        assert await program.ended() == 0
+        assert not program.socket.exists()
+        assert [event["event"] for event in program.events][-2:] == ["draining", "stopped"]
+        report = verify([str(program.folder / "audit.jsonl")])
+        assert (report.is_whole, report.decided, report.completed, report.unfinished) == (True, 5, 5, 0)
+
+
+async def test_a_successor_keeps_its_socket_when_the_one_before_it_ends() -> None:
+    async with open_all() as (program, engine):
+        busy = await program.connect()
+        await busy.send(HELD)
+        await engine.is_asked()
+        program.signal(signal.SIGTERM)
+        await program.event("draining")
+        write_config(program.folder, "ContainerList", audit=f"{program.folder}/next.jsonl")
+        successor = await (await start(program.folder)).started()
+        engine.release.set()
+        assert await program.ended() == 0
+        try:
+            assert await successor.ask(READ) == (200, b"[]")
+        finally:
+            successor.close()
+            successor.signal(signal.SIGTERM)
+            assert await successor.ended() == 0
+
+
+async def failed(folder: Path, *options: str) -> tuple[int, str]:
+    """Exit code and standard error of a program that cannot start."""
+    program = await start(folder, *options)
+    async with asyncio.timeout(20):
+        assert program.process.stderr is not None
+        said = (await program.process.stderr.read()).decode()
+        return await program.process.wait(), said
+
+
+async def test_a_second_one_leaves_the_first_in_its_place() -> None:
+    async with open_all() as (program, _):
+        write_config(program.folder, "ContainerList", audit=f"{program.folder}/next.jsonl")
+        code, said = await failed(program.folder)
+        assert code == 2
+        assert "in use" in said
+        assert "Traceback" not in said
+        assert await program.ask(READ) == (200, b"[]")
+
+
+async def test_an_admin_port_that_is_taken_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        admin = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        listen = ("--listen", f"unix://{tmp_path}/d.sock", "--engine", f"unix://{tmp_path}/engine.sock")
+        code, said = await failed(tmp_path, *listen, "--admin", admin)
+    assert code == 2
+    assert "Traceback" not in said
+    assert not (tmp_path / "d.sock").exists()
+
+
+# --- reloading
+
+
+async def test_a_reload_takes_the_policy_and_keeps_the_connections() -> None:
+    async with open_all() as (program, _):
+        client = await program.connect()
+        for _ in range(3):  # known to the express way, too
+            assert (await exchange(client, VOLUMES))[0] == 200
+        write_config(program.folder, "ContainerList")
+        program.signal(signal.SIGHUP)
+        reloaded = await program.event("reloaded")
+        assert "needs_restart" not in reloaded
+        assert (await exchange(client, VOLUMES))[0] == 403
+        assert (await exchange(client, READ))[0] == 200
+        assert await program.metric("sockproxy_config_last_reload_successful") == 1
+
+
+async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:
+    async with open_all() as (program, _):
+        client = await program.connect()
+        before = await program.metric("sockproxy_config_last_reload_success_timestamp_seconds")
+        for broken in ("", "version: 1\n", (program.folder / "sockproxy.yaml").read_text() + "surprise: 1\n"):
+            (program.folder / "sockproxy.yaml").write_text(broken)
+            program.signal(signal.SIGHUP)
+            assert "sockproxy.yaml" in (await program.event("reload-failed"))["reason"]
+            assert (await exchange(client, VOLUMES))[0] == 200
+            assert await program.metric("sockproxy_config_last_reload_successful") == 0
+        assert await program.metric("sockproxy_config_last_reload_success_timestamp_seconds") == before
+        write_config(program.folder, "ContainerList")
+        program.signal(signal.SIGHUP)
+        await program.event("reloaded")
+        assert (await exchange(client, VOLUMES))[0] == 403
+        assert await program.metric("sockproxy_config_last_reload_successful") == 1
+        assert await program.metric("sockproxy_config_last_reload_success_timestamp_seconds") > before
+
+
+async def test_a_reload_that_is_asked_for_too_early_does_no_harm() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        write_config(folder, "ContainerList")
+        program = await start(folder)
+        async with asyncio.timeout(20):
+            await program.event("listening")  # from now on clients are served, and a log rotation may come
+            program.signal(signal.SIGHUP)
+            await program.started()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+
+
+async def test_what_needs_a_restart_is_named() -> None:
+    async with open_all() as (program, _):
+        file = program.folder / "sockproxy.yaml"
+        file.write_text(file.read_text().replace("engine.sock", "other.sock") + "limits: {fields_max: 5}\n")
+        program.signal(signal.SIGHUP)
+        assert (await program.event("reloaded"))["needs_restart"] == "engine,limits"
+        assert await program.ask(READ) == (200, b"[]")
+
+
+async def test_the_audit_goes_on_in_a_new_file_after_a_rename() -> None:
+    async with open_all() as (program, _):
+        audit = program.folder / "audit.jsonl"
+        await program.ask(WRITE)
+        moved = audit.rename(program.folder / "audit.jsonl.1")
+        await program.ask(WRITE)
+        program.signal(signal.SIGHUP)
+        await program.event("reloaded")
+        await program.ask(WRITE)
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        report = verify([str(moved), str(audit)])
+        assert (report.is_whole, report.trails, report.decided, report.completed) == (True, 1, 3, 3)
+        assert len(list(read_events([str(audit)]))) == 2
+
+
+# --- how it is
+
+
+async def test_the_admin_listener_tells_how_it_is() -> None:
+    async with open_all() as (program, engine):
+        assert await program.get("/healthz") == (200, "ok\n")
+        assert await program.get("/readyz") == (200, "ready\n")
+        assert await program.metric("sockproxy_engine_up") == 1
+        for _ in range(3):
+            await program.ask(READ)
+        listener = f"unix://{program.socket}"
+        counted = f'listener="{listener}",method="GET",operation="ContainerList",policy="own"'
+        _, text = await program.get("/metrics")
+        samples = [line for line in text.splitlines() if line.startswith("sockproxy_requests_total{")]
+        assert len(samples) == 1
+        assert all(f"{label}" in samples[0] for label in counted.split(","))
+        assert samples[0].endswith(" 3.0")
+        engine.stop()
+        assert (await program.get("/healthz"))[0] == 200
+        status, text = await program.get("/readyz")
+        assert status == 503
+        assert f"{program.folder}/engine.sock" in text
+        assert await program.metric("sockproxy_engine_up") == 0
+        assert (await program.ask(READ))[0] == 502
+        await engine.start()
+        assert await program.get("/readyz") == (200, "ready\n")
+        assert await program.ask(READ) == (200, b"[]")
+
+
+async def test_while_it_drains_it_is_not_ready_and_still_well() -> None:
+    async with open_all() as (program, engine):
+        busy = await program.connect()
+        await busy.send(HELD)
+        await engine.is_asked()
+        program.signal(signal.SIGTERM)
+        await program.event("draining")
+        assert await program.get("/readyz") == (503, "draining\n")
+        assert await program.get("/healthz") == (200, "ok\n")
+        engine.release.set()
+        assert await program.ended() == 0
+
+
+async def test_a_sink_that_takes_nothing_stops_writes_and_lets_reads_pass() -> None:
+    async with open_all(audit="/dev/full") as (program, engine):
+        status, body = await program.ask(WRITE)
+        assert status == 503
+        assert b"the audit sink /dev/full does not take records" in body
+        assert not any(request.startswith("POST") for request in engine.requests)
+        for _ in range(4):
+            assert await program.ask(READ) == (200, b"[]")
+        assert await program.metric("sockproxy_audit_rejected_requests_total") == 1
+        assert await program.metric('sockproxy_audit_events_total{result="failed",sink="/dev/full"}') > 0
+        assert await program.metric('sockproxy_audit_events_total{result="written",sink="/dev/full"}') == 0
+
+
+# --- what people see first
+
+
+async def test_an_engine_that_answers_is_found(tmp_path: Path) -> None:
+    engine = SmallEngine(f"{tmp_path}/engine.sock")
+    await engine.start()
+    assert await asyncio.to_thread(run.answers, f"unix://{engine.path}")
+    engine.stop()
+    assert not await asyncio.to_thread(run.answers, f"unix://{engine.path}")
+
+
+@pytest.mark.parametrize("engine", ["unix:///nowhere/d.sock", "tcp://127.0.0.1:1", "ssh://host", ""])
+def test_what_is_no_engine_does_not_answer(engine: str) -> None:
+    assert not run.answers(engine)
+
+
+def test_the_greeting_says_where_it_is_and_what_to_try() -> None:
+    config = config_from_options(
+        CATALOGUE,
+        listen="unix:///run/sockproxy/docker.sock",
+        engine="unix:///var/run/docker.sock",
+        policy="kubernetes-1.4",
+        admin="tcp://127.0.0.1:9323",
+        audit="/var/log/audit.jsonl",
+    )
+    text = greeting(config, metrics_url(config.admin), command=".venv/bin/sockproxy", hints=("One more.",))
+    for expected in (
+        "unix:///run/sockproxy/docker.sock",
+        "unix:///var/run/docker.sock",
+        "http://127.0.0.1:9323/metrics",
+        "/var/log/audit.jsonl",
+        "docker -H unix:///run/sockproxy/docker.sock ps",
+        ".venv/bin/sockproxy explain --policy kubernetes-1.4 POST /v1.41/containers/web/pause",
+        "One more.",
+    ):
+        assert expected in text
+    assert len(re.findall(r"^  (?:allowed|denied|why) ", text, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize(
+    ("admin", "url"),
+    [
+        (None, "none (no admin listener)"),
+        (Address("tcp", host="::1", port=9323), "http://[::1]:9323/metrics"),
+        (Address("unix", path="/run/admin.sock"), "unix:///run/admin.sock/metrics"),
+    ],
+)
+def test_where_the_metrics_are(admin: Address | None, url: str) -> None:
+    assert metrics_url(admin) == url
