@@ -33,7 +33,7 @@ tools:
 $(VENV)/bin/python:
 	@echo "making the environment in $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit("sockproxy needs Python 3.11 or newer, this is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "on Debian: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing sockproxy and what it needs"

@@ -44,6 +44,7 @@ class BadRequestReason(StrEnum):
     CONTENT_TYPE = "content-type"
     INCOMPLETE = "incomplete"
     HEAD_TOO_LARGE = "head-too-large"
+    TARGET_TOO_LARGE = "target-too-large"
     TOO_MANY_FIELDS = "too-many-fields"
     BODY_TOO_LARGE = "body-too-large"
     HEAD_TOO_SLOW = "head-too-slow"
@@ -75,13 +76,15 @@ class BadRequest(SockproxyError):
 
 
 class EngineError(SockproxyError):
-    """The engine is away (502), too slow (504), or answered what cannot be read (502)."""
+    """The engine is away (502), too slow (504), or answered what cannot be read (502). `limit`: the name of the limit that
+    was exceeded, if it was one."""
 
-    def __init__(self, status: int, reason: EngineErrorReason, detail: str) -> None:
+    def __init__(self, status: int, reason: EngineErrorReason, detail: str, limit: str | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.reason = reason
         self.detail = detail
+        self.limit = limit
 
 
 class PeerGone(SockproxyError):

@@ -464,15 +464,14 @@ def test_the_greeting_says_where_it_is_and_what_to_try() -> None:
         admin="tcp://127.0.0.1:9323",
         audit="/var/log/audit.jsonl",
     )
-    text = greeting(config, metrics_url(config.admin), command=".venv/bin/sockproxy", hints=("One more.",))
+    text = greeting(config, metrics_url(config.admin), api_version="1.41", command=".venv/bin/sockproxy")
     for expected in (
         "unix:///run/sockproxy/docker.sock",
         "unix:///var/run/docker.sock",
         "http://127.0.0.1:9323/metrics",
         "/var/log/audit.jsonl",
-        "docker -H unix:///run/sockproxy/docker.sock ps",
+        "DOCKER_API_VERSION=1.41 docker -H unix:///run/sockproxy/docker.sock ps",
         ".venv/bin/sockproxy explain --policy kubernetes-1.4 POST /v1.41/containers/web/pause",
-        "One more.",
     ):
         assert expected in text
     assert len(re.findall(r"^  (?:allowed|denied|why) ", text, re.MULTILINE)) == 3

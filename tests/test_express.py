@@ -1,7 +1,7 @@
 """Express: the fast twin does what the plain way does, seen from the engine, the client, the audit trail and the metrics.
 
 A dialogue is driven twice, through a proxy with the express way and through one without. Both tell their exchanges to the
-observers of the composition (`operating.app`), with an audit trail into memory and metrics on a registry of their own.
+observers of the composition (`operating.observers`), with an audit trail into memory and metrics on a registry of their own.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.proxy import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.judge import judge
-from sockproxy.operating.app import Observers
 from sockproxy.operating.config import load_policy
+from sockproxy.operating.observers import Observers
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics
 from sockproxy.wire import http1

@@ -13,14 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
-from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.forwarding.address import Address, parse_address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.listener import Census, Listener, bind
-from sockproxy.forwarding.proxy import LIMIT_OF_REASON, serve_connection
-from sockproxy.forwarding.relay import DiscardingCut, LengthCut
+from sockproxy.forwarding.proxy import refuse_connection, serve_connection
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.operating.app import Service, bind_all
 from sockproxy.operating.config import config_from_options
@@ -107,18 +105,6 @@ def denied(size: int, *, is_kept: bool) -> Story:
     return story
 
 
-async def body_is_not_looked_into(world: World) -> None:
-    # No policy reads bodies yet: none is too large for a judgement.
-    await pass_through(world, PAUSE % 9 + b"x" * 9)
-
-
-async def body_is_too_large_to_judge(world: World) -> None:
-    with pytest.raises(BadRequest) as raised:
-        DiscardingCut(LengthCut(5), world.proxy.limits.judged_body_bytes_max).cut(b"x" * 5)
-    assert (raised.value.status, raised.value.reason) == (413, BadRequestReason.BODY_TOO_LARGE)
-    assert LIMIT_OF_REASON[BadRequestReason.BODY_TOO_LARGE] == "judged_body_bytes_max"
-
-
 async def body_comes_in_pieces(world: World) -> None:
     client = await world.connect()
     await client.send(UPLOAD + b"a")
@@ -152,6 +138,7 @@ async def open_front(world: World) -> AsyncIterator[str]:
             bind(parse_address(path)),
             Census(world.proxy.limits),
             lambda client, principal: serve_connection(world.proxy, client, world.gate, principal),
+            lambda client, limit: refuse_connection(world.proxy, client, limit),
             world.limits_hit.append,
         )
         await front.start(loop, hangups)
@@ -345,6 +332,9 @@ class Bound(NamedTuple):
 
 BOUNDS = {
     "head_bytes_max": Bound(100, passes(padded(PING, 100)), refuses(padded(PING, 101), 431)),
+    "target_bytes_max": Bound(
+        8, passes(PING.replace(b"/_ping", b"/_ping?a")), refuses(PING.replace(b"/_ping", b"/_ping?ab"), 431)
+    ),
     "fields_max": Bound(
         3,
         passes(PING[:-2] + b"A: 1\r\nB: 2\r\n\r\n"),
@@ -355,7 +345,6 @@ BOUNDS = {
         passes(PING, padded(b"HTTP/1.1 204 No Content\r\n\r\n", 100)),
         fails(PING, 502, padded(b"HTTP/1.1 204 No Content\r\n\r\n", 101)),
     ),
-    "judged_body_bytes_max": Bound(4, body_is_not_looked_into, body_is_too_large_to_judge, is_told=False),
     "discarded_body_bytes_max": Bound(
         10, denied(10, is_kept=True), denied(11, is_kept=False), is_told=False, policy="kubernetes-1.4"
     ),

@@ -20,10 +20,11 @@ from sockproxy.forwarding import listener as listener_module
 from sockproxy.forwarding.address import parse_address
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.listener import Census, Listener, bind
+from sockproxy.forwarding.proxy import refuse_connection
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import Principal, identify
-from tests.streams import Peer, until
+from tests.streams import Peer, open_world, until
 
 ANSWER_END = b"}\n"
 
@@ -296,12 +297,15 @@ async def open_listener(
             client.write(data)
         client.close()
 
+    async def refuse(client: Stream, limit: str) -> None:
+        await refuse_connection(world.proxy, client, limit)
+
     sockets = bind(parse_address(url or f"unix://{folder}/d.sock"), mode=0o666)
     place = sockets[0].getsockname()
-    listener = Listener("front", sockets, Census(replace(Limits(), **limits)), serve, hit.append)
+    listener = Listener("front", sockets, Census(replace(Limits(), **limits)), serve, refuse, hit.append)
     await listener.start(loop, hangups)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10), open_world() as world:
             yield listener, place, came, hit
     finally:
         listener.stop_accepting()

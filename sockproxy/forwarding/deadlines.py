@@ -80,7 +80,7 @@ class Deadlines:
         now = self._loop.time()
         self._timer = None
         try:
-            for running in self._running.values():
+            for running in list(self._running.values()):  # an expiry may start a limit of a new duration
                 for deadline in _due(running, now):
                     if running.pop(deadline.number, None) is not None:  # else another one's end has ended it, too
                         self._end_or_renew(deadline, now)

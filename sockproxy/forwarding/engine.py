@@ -53,7 +53,10 @@ class Engine:
         except TimeoutError as error:
             self.is_up = False
             raise EngineError(
-                502, EngineErrorReason.CONNECT_TIMEOUT, f"the engine at {self.address} does not accept connections"
+                502,
+                EngineErrorReason.CONNECT_TIMEOUT,
+                f"the engine at {self.address} does not accept connections",
+                limit="connect_seconds",
             ) from error
         except OSError as error:
             self.is_up = False
@@ -108,6 +111,8 @@ class Engine:
 
     def close(self) -> None:
         """Closes the kept connections."""
+        if self._opening is not None:
+            self._opening.cancel()
         idle, self._idle = self._idle, []
         for stream in idle:
             stream.close()

@@ -194,7 +194,7 @@ class Express:
         head = data[:end]
         answer = proxy.known_answers.get(head) or self._read_answer(head)
         length = -1 if answer is None else _body_length(answer.framing, data, end)
-        if answer is None or length < 0 or upstream is None or known is None:
+        if answer is None or length < 0 or upstream is None or known is None or proxy.is_draining:
             if upstream is not None:
                 upstream.keep(data)
             self.hand_over()
@@ -211,7 +211,7 @@ class Express:
                 *(answer.status, length),
             )
         )
-        if client.has_bytes or client.saw_eof or client.is_lost or proxy.is_draining:
+        if client.has_bytes or client.saw_eof or client.is_lost:
             self._go_on()
 
     def _read_answer(self, raw: bytes) -> KnownAnswer | None:
@@ -224,10 +224,12 @@ class Express:
 
     def _go_on(self) -> None:
         """After an answer: the next request is already here, or the end."""
-        if self._proxy.is_draining or self._client.is_ended:
+        if self._client.is_ended:
             self._leave(Outcome.END)
         elif self._client.has_bytes:
             self._take(self._client.take_all())
+            if self._upstream is not None and self._client.saw_eof:
+                self._client_ended()
 
     # --- leaving
 
@@ -246,10 +248,8 @@ class Express:
 
     def _waited_too_long(self) -> None:
         proxy = self._proxy
-        if self._upstream is not None:
-            return
-        if self._served > self._served_before:
-            # It was a new connection, which gets less time for its first request than the others for the next.
+        if self._upstream is not None or self._served > self._served_before:
+            # The engine is waited for; or it was a new connection, which gets less time than others, but has sent requests.
             self._served_before = self._served
             seconds = proxy.limits.keep_alive_seconds
             self._deadline = proxy.deadlines.start(seconds, self._waited_too_long, self._progress)

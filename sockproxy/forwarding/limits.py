@@ -14,14 +14,14 @@ class Limits:
     head_bytes_max: int = 1 << 20
     """A request's head; the engine's own limit (Go's DefaultMaxHeaderBytes). Above: 431."""
 
+    target_bytes_max: int = 256 << 10
+    """A request's target, which is decoded and encoded anew; builds with many arguments have some 10 KiB. Above: 431."""
+
     fields_max: int = 1000
     """Header fields of a request; BuildKit sends dozens, the engine takes any number. Above: 431."""
 
     engine_head_bytes_max: int = 1 << 20
     """The engine's head, as symmetric as the clients'. Above: 502."""
-
-    judged_body_bytes_max: int = 4 << 20
-    """A body that is read whole for a judgement; a create with every field set has about 10 KiB. Above: 413."""
 
     discarded_body_bytes_max: int = 256 << 10
     """What is read of the body of a request that is denied, so that its connection can stay open. Above: it is closed."""

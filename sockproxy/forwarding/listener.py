@@ -14,17 +14,16 @@ import socket
 import stat
 import struct
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.engine import keep_alive
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.identity import Peer, Principal, identify
-from sockproxy.wire import http1
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,10 @@ _SYSTEMD_FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 _CONTAINER_ID = re.compile(rb"[/-]([0-9a-f]{64})(?:\.scope)?(?:/.*)?$", re.MULTILINE)
 _CGROUP_BYTES_MAX = 4096  # cgroup(7): a line a hierarchy, 13 at most
 
+_SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
+
 Serve = Callable[[Stream, Principal], Coroutine[Any, Any, None]]
+Refuse = Callable[[Stream, str], Coroutine[Any, Any, None]]
 
 
 class Census:
@@ -67,15 +69,24 @@ class Listener:
     """Accepts connections on bound sockets and owns the task of each."""
 
     def __init__(
-        self, name: str, sockets: list[socket.socket], census: Census, serve: Serve, limit_hit: Callable[[str], None]
+        self,
+        name: str,
+        sockets: list[socket.socket],
+        census: Census,
+        serve: Serve,
+        refuse: Refuse,
+        limit_hit: Callable[[str], None],
     ) -> None:
+        """`serve` serves a connection; `refuse` answers one that is above a limit, whose name it is told."""
         self.name = name
         self._sockets = sockets
         self._census = census
         self._serve = serve
+        self._refuse = refuse
         self._limit_hit = limit_hit
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sent_away: set[asyncio.Task[None]] = set()
 
     async def start(self, loop: asyncio.AbstractEventLoop, hangups: HangupWatch) -> None:
         """Begins to accept."""
@@ -104,8 +115,7 @@ class Listener:
         limit = self._census.enter(principal)
         if limit is not None:
             self._limit_hit(limit)
-            client.write(_too_many(limit))
-            client.close()
+            self._send_away(client, limit)
             return
         task = asyncio.get_running_loop().create_task(self._serve(client, principal))
         self._tasks.add(task)
@@ -115,17 +125,14 @@ class Listener:
         self._tasks.discard(task)
         self._census.leave(principal)
 
-
-def _too_many(limit: str) -> bytes:
-    return http1.answer(
-        503,
-        f"sockproxy: too many connections ({limit})",
-        api_version_is_old=False,
-        request_id="",
-        keep_alive=False,
-        minor=1,
-        head_only=False,
-    )
+    def _send_away(self, client: Stream, limit: str) -> None:
+        """Answers whoever is one too many; what they have sent is read, so that the answer arrives."""
+        if len(self._sent_away) >= _SENT_AWAY_MAX:
+            client.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._refuse(client, limit))
+        self._sent_away.add(task)
+        task.add_done_callback(self._sent_away.discard)
 
 
 # --- who is there
@@ -191,6 +198,31 @@ def _link(path: str) -> str | None:
 # --- where to listen
 
 
+class SocketFile(NamedTuple):
+    """The file of a unix socket that we bound, and which one it is."""
+
+    path: str
+    device: int
+    inode: int
+
+
+def socket_files(sockets: Iterable[socket.socket]) -> tuple[SocketFile, ...]:
+    """The files of those that are bound to one. To be asked before the loop gets them, since it closes them."""
+    paths = [str(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
+    return tuple(SocketFile(path, found.st_dev, found.st_ino) for path in paths if path for found in [os.stat(path)])
+
+
+def remove_socket_files(files: Iterable[SocketFile]) -> None:
+    """Removes them, but for those in whose place somebody else listens by now."""
+    for path, device, inode in files:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            continue  # lawful: somebody has removed it already
+        if (found.st_dev, found.st_ino) == (device, inode):
+            Path(path).unlink(missing_ok=True)
+
+
 def bind(
     address: Address,
     *,
@@ -200,11 +232,14 @@ def bind(
     environ: Mapping[str, str] = os.environ,
 ) -> list[socket.socket]:
     """The bound sockets for an address. Raises OSError or LookupError (owner, group) with a text for people."""
-    if address.scheme == "systemd":
-        return _handed_over(address.path, environ)
-    if address.scheme == "tcp":
-        return _bind_tcp(address)
-    return [_bind_unix(address.path, mode, owner, group)]
+    try:
+        if address.scheme == "systemd":
+            return _handed_over(address.path, environ)
+        if address.scheme == "tcp":
+            return _bind_tcp(address)
+        return [_bind_unix(address.path, mode, owner, group)]
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 def _bind_tcp(address: Address) -> list[socket.socket]:
@@ -224,6 +259,7 @@ def _bind_unix(path: str, mode: int | None, owner: str | None, group: str | None
     uid = -1 if owner is None else int(owner) if owner.isdecimal() else pwd.getpwnam(owner).pw_uid
     gid = -1 if group is None else int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     _remove_stale(path)
+    Path(path).parent.mkdir(mode=0o755, exist_ok=True)  # /run/sockproxy is gone after each boot
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # nobody else may connect before owner and mode are set
     try:
@@ -247,11 +283,14 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(kind):
         raise FileExistsError(f"{path} exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full queue is an answer, too
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             Path(path).unlink(missing_ok=True)
             return
+        except BlockingIOError:
+            pass  # lawful: somebody listens, and has much to do
     raise OSError(f"{path} is in use: somebody listens on it")
 
 
@@ -259,7 +298,10 @@ def _handed_over(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
     """The sockets that systemd passed to this process, those called `name` (FileDescriptorName=) or all."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
         raise OSError("systemd handed no socket over: LISTEN_PID is not this process")
-    count = int(environ.get("LISTEN_FDS", "0"))
+    told = environ.get("LISTEN_FDS", "")
+    if not told.isdecimal():
+        raise OSError("systemd handed no socket over: LISTEN_FDS is not a number")
+    count = int(told)
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     descriptors = [
         _SYSTEMD_FIRST_DESCRIPTOR + index

@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.judge import Judgement, judge
+from sockproxy.judging.judge import IGNORED_BODY_BYTES, Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, denial_message
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
@@ -42,7 +43,7 @@ _MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za
 LIMIT_OF_REASON = {
     BadRequestReason.HEAD_TOO_LARGE: "head_bytes_max",
     BadRequestReason.TOO_MANY_FIELDS: "fields_max",
-    BadRequestReason.BODY_TOO_LARGE: "judged_body_bytes_max",
+    BadRequestReason.TARGET_TOO_LARGE: "target_bytes_max",
     BadRequestReason.HEAD_TOO_SLOW: "head_seconds",
 }
 
@@ -161,6 +162,25 @@ async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: 
         client.abort()
 
 
+async def refuse_connection(proxy: Proxy, client: Stream, limit: str) -> None:
+    """Answers a connection that is above a limit, and closes it."""
+    detail = f"sockproxy: too many connections ({limit})"
+    try:
+        client.write(
+            http1.answer(
+                *(503, detail),
+                api_version_is_old=False,
+                request_id="",
+                keep_alive=False,
+                minor=1,
+                head_only=False,
+            )
+        )
+        await _linger(proxy, client)
+    finally:
+        client.abort()
+
+
 async def _take_turns(proxy: Proxy, client: Stream) -> None:
     """Before a request: a client that does not read its answers is not served, and one that has sent many lets others go
     first."""
@@ -269,9 +289,13 @@ async def _read_raw_head(proxy: Proxy, client: Stream) -> bytes:
 
 def _judge(proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead) -> Judgement:
     """Names and decides the request. Raises BadRequest."""
-    has_body = head.framing.kind is FramingKind.CHUNKED or head.framing.length > 0
-    if has_body:
+    if len(head.target) > proxy.limits.target_bytes_max:
+        detail = f"the target is above {proxy.limits.target_bytes_max} bytes"
+        raise BadRequest(431, BadRequestReason.TARGET_TOO_LARGE, detail)
+    is_chunked, length = head.framing.kind is FramingKind.CHUNKED, head.framing.length
+    if is_chunked or length > 0:
         _check_no_form(head)
+    has_body = is_chunked or length > IGNORED_BODY_BYTES
     return judge(proxy.catalogue, policy, principal, head.method, head.target, has_body=has_body)
 
 
@@ -300,10 +324,8 @@ def _check_no_form(head: RequestHead) -> None:
 
 
 async def _refuse_while_draining(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead) -> bool:
-    try:
+    with suppress(AuditRefused):  # lawful: it is refused all the same, and with the same status
         proxy.observers.decided(exchange)
-    except AuditRefused:
-        pass  # lawful: it is refused all the same, and with the same status
     return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, "sockproxy: shutting down")
 
 
@@ -327,6 +349,8 @@ async def _act(
         return await _answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")
     except EngineError as error:
         exchange.engine_error_reason = error.reason
+        if error.limit is not None:
+            proxy.observers.limit_hit(error.limit)
         exchange.detail = error.detail
         return await _answer(proxy, client, exchange, head, Stage.REFUSED, error.status, f"sockproxy: {error.detail}")
     except PeerGone as error:

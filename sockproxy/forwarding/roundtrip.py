@@ -22,7 +22,6 @@ from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
-    from sockproxy.forwarding.limits import Limits
     from sockproxy.forwarding.proxy import Proxy
 
 _HOST = (b"Host", b"docker")  # the engine does not look at it; what a client sends need not be passed on
@@ -174,18 +173,20 @@ class RoundTrip:
         limits = self._proxy.limits
         if (raw := upstream.take_head(limits.engine_head_bytes_max)) is not None:
             return raw
-        seconds = _answer_seconds(self._operation, limits)
+        limit = _answer_limit(self._operation)
+        seconds = getattr(limits, limit) if limit else 0.0
         if seconds and time.monotonic() - self._exchange.forwarded_at >= seconds:
-            raise _too_late(seconds)
+            raise _too_late(seconds, limit)
         deadline = self._proxy.deadlines.start(seconds, upstream.expire)
         try:
             return await upstream.read_head(limits.engine_head_bytes_max)
         except TimeoutError as error:
-            raise _too_late(seconds) from error
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            raise EngineError(
-                502, EngineErrorReason.MALFORMED, "the head of the engine's answer is incomplete or too large"
-            ) from error
+            raise _too_late(seconds, limit) from error
+        except asyncio.IncompleteReadError as error:
+            raise EngineError(502, EngineErrorReason.MALFORMED, "the engine's answer ends within its head") from error
+        except asyncio.LimitOverrunError as error:
+            detail = f"the head of the engine's answer is above {limits.engine_head_bytes_max} bytes"
+            raise EngineError(502, EngineErrorReason.MALFORMED, detail, limit="engine_head_bytes_max") from error
         finally:
             self._proxy.deadlines.stop(deadline)
 
@@ -332,15 +333,16 @@ def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrad
     return http1.serialise_request_head(head.method, judgement.target.canonical, fields, head.framing)
 
 
-def _answer_seconds(operation: Operation | None, limits: "Limits") -> float:
-    """How long the engine may take for its head; 0 where it lawfully takes as long as it takes."""
+def _answer_limit(operation: Operation | None) -> str:
+    """The limit of how long the engine may take for its head; "" where it lawfully takes as long as it takes."""
     if operation is None or operation.traffic is not Traffic.UNARY:
-        return 0.0
-    return limits.engine_read_answer_seconds if operation.access is Access.READ else limits.engine_write_answer_seconds
+        return ""
+    return "engine_read_answer_seconds" if operation.access is Access.READ else "engine_write_answer_seconds"
 
 
-def _too_late(seconds: float) -> EngineError:
-    return EngineError(504, EngineErrorReason.ANSWER_TIMEOUT, f"the engine did not answer within {seconds:g} s")
+def _too_late(seconds: float, limit: str) -> EngineError:
+    detail = f"the engine did not answer within {seconds:g} s"
+    return EngineError(504, EngineErrorReason.ANSWER_TIMEOUT, detail, limit)
 
 
 def _framing_for(client_minor: int, framing: http1.Framing) -> tuple[http1.Framing, int]:

@@ -10,6 +10,9 @@ from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, Targe
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import AccessRequest, Decision, Effect, Policy, decide
 
+IGNORED_BODY_BYTES = 7
+"""What an engine ignores as the body of a start: `{}` and `null` are no HostConfig."""
+
 _START_BODY_IGNORED_FROM = ApiVersion(1, 24)
 
 
@@ -24,7 +27,8 @@ class Judgement(NamedTuple):
 def judge(
     catalogue: Catalogue, policy: Policy, principal: Principal, method: str, raw_target: str, *, has_body: bool = False
 ) -> Judgement:
-    """Reads, names and decides one request. `has_body`: a body follows the head. Raises BadRequest for a target that
+    """Reads, names and decides one request. `has_body`: a body of more than `IGNORED_BODY_BYTES`
+    follows the head, or one of unknown length. Raises BadRequest for a target that
     cannot be read in one way only."""
     target = parse_target(method, raw_target)
     classified = catalogue.classify(method, target.path, target.version)

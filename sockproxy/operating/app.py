@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -25,21 +24,28 @@ from prometheus_client import CollectorRegistry
 
 from sockproxy import __version__
 from sockproxy.data import load_operations
-from sockproxy.errors import AuditRefused, ConfigError
-from sockproxy.exchange import Exchange, Served
+from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.listener import Census, Listener, Serve, bind
-from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
-from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.listener import (
+    Census,
+    Listener,
+    Serve,
+    SocketFile,
+    bind,
+    remove_socket_files,
+    socket_files,
+)
+from sockproxy.forwarding.proxy import Gate, Proxy, refuse_connection, serve_connection
+from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
+from sockproxy.operating.observers import Observers
 from sockproxy.operating.workers import Sum, Worker, fork_workers, supervise, tell_metrics, trail_of
 from sockproxy.recording.audit import AuditTrail
-from sockproxy.recording.metrics import Account, Metrics
-from sockproxy.recording.prepared import Prepared, prepare
+from sockproxy.recording.metrics import Metrics
 from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
@@ -51,92 +57,11 @@ _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrap
 _FLUSH_SECONDS = (
     0.002  # how long the record of a read may wait for others: one write for a burst, unnoticed by who reads it
 )
-_SERVED_MAX = 256  # reads that wait to be told of: some 400 KiB of lines
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
 Sockets = Mapping[str, list[socket.socket]]
 """The bound sockets of each listener, by its name."""
-
-
-class Observers:
-    """Audit first, since it may refuse; then the metrics; then the log, which names denials only."""
-
-    def __init__(
-        self, trail: AuditTrail, metrics: Metrics, id_prefix: str, schedule: Callable[[Callable[[], None]], None]
-    ) -> None:
-        self._trail = trail
-        self._metrics = metrics
-        self._id_prefix = id_prefix
-        self._schedule = schedule
-        self._served: list[Served] = []  # not told of yet
-
-    def decided(self, exchange: Exchange) -> None:
-        if self._served:
-            self.tell_served()
-        self._metrics.decided(exchange)
-        try:
-            self._trail.decided(exchange)
-        except AuditRefused:
-            self._metrics.audit_rejected()
-            raise
-
-    def completed(self, exchange: Exchange) -> None:
-        if self._served:
-            self.tell_served()
-        self._trail.completed(exchange)
-        self._metrics.completed(exchange)
-        decision = exchange.decision
-        if decision is not None and Effect.DENY in (decision.effect, decision.shadow):
-            log_denial(exchange)
-        elif exchange.engine_error_reason is not None:
-            log.warning("engine-failed", extra={"exchange": exchange.id, "reason": exchange.detail})
-        elif exchange.bad_request_reason is not None:
-            log.info("bad-request", extra={"exchange": exchange.id, "reason": exchange.detail})
-
-    def account(self, exchange: Exchange) -> tuple[Prepared, Account]:
-        return prepare(exchange), self._metrics.account(exchange)
-
-    def served(self, served: Served) -> None:
-        """hot: told of together with others, a few milliseconds later, which costs half of telling of each at once."""
-        if not self._served:
-            self._schedule(self.tell_served)
-        self._served.append(served)
-        if len(self._served) >= _SERVED_MAX:
-            self.tell_served()
-
-    def tell_served(self) -> None:
-        """Tells of what went the express way, in its order."""
-        batch, self._served = self._served, []
-        try:
-            self._metrics.served(batch)
-            self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
-            self._trail.flush()
-        except Exception:
-            # Lawful: these reads have been answered, and whoever happens to be told of next must not pay for a fault of ours.
-            log.exception("records-lost", extra={"reads": len(batch)})
-
-    def limit_hit(self, limit: str) -> None:
-        self._metrics.limit_hit(limit)
-
-
-def log_denial(exchange: Exchange) -> None:
-    """One line that answers "why was I denied?"."""
-    decision, classified = exchange.decision, exchange.classified
-    if decision is None or classified is None:
-        return
-    operation = classified.operation
-    log.warning(
-        "denied" if decision.effect is Effect.DENY else "would-be-denied",
-        extra={
-            "operation": operation.operation_id if operation else "unknown",
-            "policy": decision.policy,
-            "rule": decision.rule or "none",
-            "reason": decision.detail,
-            "listener": exchange.listener,
-            "exchange": exchange.id,
-        },
-    )
 
 
 class Service:
@@ -157,7 +82,7 @@ class Service:
             limits=[field.name for field in fields(config.limits)],
             sinks=[audit.file for audit in config.audit],
             engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
-            express_in_flight=lambda: self.proxy.express_in_flight(),
+            express_in_flight=self._express_in_flight,
             before_collect=self._tell_served,
         )
         self.trail = AuditTrail(
@@ -180,13 +105,19 @@ class Service:
         self.gates = [Gate(listener.name, listener.policy) for listener in config.listeners]
         census = Census(config.limits)
         self.listeners = [
-            Listener(gate.name, sockets[gate.name], census, self._serve(gate), self.metrics.limit_hit)
+            Listener(gate.name, sockets[gate.name], census, self._serve(gate), self._refuse, self.metrics.limit_hit)
             for gate in self.gates
         ]
         self._health: asyncio.Task[None] | None = None
 
     def _serve(self, gate: Gate) -> Serve:
         return lambda client, principal: serve_connection(self.proxy, client, gate, principal)
+
+    async def _refuse(self, client: Stream, limit: str) -> None:
+        await refuse_connection(self.proxy, client, limit)
+
+    def _express_in_flight(self) -> int:
+        return self.proxy.express_in_flight()
 
     def _tell_served(self) -> None:
         self.observers.tell_served()
@@ -272,26 +203,37 @@ def bind_all(config: Config) -> dict[str, list[socket.socket]]:
     }
 
 
-def serve(config: Config, reload: Reload, workers: int = 1) -> int:
-    """Runs until SIGTERM or SIGINT; the exit code. Raises ConfigError, OSError, LookupError where it cannot start."""
+def files_of(sockets: Sockets) -> tuple[SocketFile, ...]:
+    """The files of unix sockets that are ours to remove; those that were handed over are not."""
+    own = [sock for bound in sockets.values() for sock in bound if "LISTEN_FDS" not in os.environ]
+    return socket_files(own)
+
+
+def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable[[Service], None] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. Raises ConfigError, OSError,
+    LookupError where it cannot start."""
     raise_descriptor_limit(config)
     sockets = bind_all(config)
+    files = files_of(sockets)
     try:
         if workers > 1:
             return _serve_by_workers(config, reload, sockets, workers)
-        uvloop.run(_run(config, reload, sockets))
+        uvloop.run(_run(config, reload, sockets, on_started))
         return 0
     finally:
-        remove_socket_files(sockets)
+        remove_socket_files(files)
 
 
 async def _run(
     config: Config, reload: Reload, sockets: Sockets, on_started: Callable[[Service], None] | None = None
 ) -> None:
     loop = asyncio.get_running_loop()
-    stop = stop_signal()
+    stop, asked_early = stop_signal(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, asked_early.set)
     async with running(config, sockets) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
+        if asked_early.is_set():
+            service.reload(reload)
         if on_started is not None:
             on_started(service)
         # What was made until now lives as long as the process: the collector need not look at it again.
@@ -359,9 +301,9 @@ async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
         return _readiness(config, service.proxy.is_draining, is_up)
 
     admin = None
-    if config.admin is not None:
-        admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
     try:
+        if config.admin is not None:
+            admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
         yield service
     finally:
         await service.drain()
@@ -411,12 +353,4 @@ def raise_descriptor_limit(config: Config) -> None:
     except (ValueError, OSError):
         # lawful: only root may raise the hard limit; what is there is enough for fewer connections
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
-        log.warning("few-descriptors", extra={"wanted": wanted, "limit": min(wanted, hard)})
-
-
-def remove_socket_files(sockets: Sockets) -> None:
-    """Removes the files of unix sockets that we bound."""
-    for sock in (sock for bound in sockets.values() for sock in bound):
-        name = sock.getsockname() if sock.fileno() >= 0 else ""
-        if isinstance(name, str) and name and "LISTEN_FDS" not in os.environ:
-            Path(name).unlink(missing_ok=True)
+        log.info("few-descriptors", extra={"wanted": wanted, "limit": min(wanted, hard)})

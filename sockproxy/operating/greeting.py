@@ -3,21 +3,21 @@
 Owns this text only. Must not start anything.
 """
 
-from collections.abc import Sequence
-
 from sockproxy.forwarding.address import Address
 from sockproxy.operating.config import Config
 
 # An operation that the policy allows, one that it denies, and the reason for the latter.
+# The policy denies the ping by which newer clients find out the version, so they are told.
 _THINGS_TO_TRY = (
-    ("allowed", "docker -H {url} ps"),
-    ("denied", "docker -H {url} pause web"),
-    ("why", "{command} explain --policy {policy} POST /v1.41/containers/web/pause"),
+    ("allowed", "DOCKER_API_VERSION={version} docker -H {url} ps"),
+    ("denied", "DOCKER_API_VERSION={version} docker -H {url} pause web"),
+    ("why", "{command} explain --policy {policy} POST /v{version}/containers/web/pause"),
 )
 
 
-def greeting(config: Config, metrics_url: str, *, command: str = "sockproxy", hints: Sequence[str] = ()) -> str:
-    """The text for the first listener of a configuration; `command` is how this program is called here."""
+def greeting(config: Config, metrics_url: str, *, api_version: str, command: str = "sockproxy") -> str:
+    """The text for the first listener of a configuration; `api_version` is the engine's, `command` how this program is called
+    here."""
     listener = config.listeners[0]
     url = str(listener.address)
     lines = [
@@ -29,11 +29,11 @@ def greeting(config: Config, metrics_url: str, *, command: str = "sockproxy", hi
         "",
         "Three things to try:",
         *(
-            f"  {label:8} {text.format(url=url, command=command, policy=listener.policy.name)}"
+            f"  {label:8} {text.format(url=url, command=command, policy=listener.policy.name, version=api_version)}"
             for label, text in _THINGS_TO_TRY
         ),
-        *hints,
         "",
+        *(f"Every request leaves its record: tail -f {audit.file}" for audit in config.audit),
         "Ctrl-C ends it.",
     ]
     return "\n".join(lines)

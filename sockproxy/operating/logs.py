@@ -44,7 +44,15 @@ class JsonFormatter(logging.Formatter):
         event = {"time": time.replace("+00:00", "Z"), "level": record.levelname.lower(), "event": record.getMessage()}
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(event | _fields(record), default=str).decode()
+        return orjson.dumps(_utf8(event | _fields(record))).decode()
+
+
+def _utf8(event: dict[str, object]) -> dict[str, object]:
+    """The same as text that UTF-8 can say; a number stays one."""
+    return {
+        key: value if isinstance(value, int | float) else str(value).encode("utf-8", "backslashreplace").decode()
+        for key, value in event.items()
+    }
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -52,5 +60,11 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _quoted(value: object) -> str:
+    """A value as it stands in a line: quoted if it would not end there, with nothing that could break the line."""
     text = str(value)
-    return f'"{text}"' if " " in text or not text else text
+    if text and text.isprintable() and not set(text) & {" ", '"', "\\"}:
+        return text
+    escaped = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text.replace("\\", "\\\\")
+    )
+    return '"' + escaped.replace('"', '\\"') + '"'

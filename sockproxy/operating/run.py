@@ -10,38 +10,52 @@ import tempfile
 from pathlib import Path
 
 from sockproxy.data import load_operations
+from sockproxy.errors import EngineError
 from sockproxy.forwarding.address import Address, parse_address
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.operating import app, logs
 from sockproxy.operating.config import Config, config_from_options
 from sockproxy.operating.demo import tour
 from sockproxy.operating.greeting import greeting, metrics_url
+from sockproxy.wire import http1
 
 _DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 _ANSWER_SECONDS = 2.0
+_FIELDS_MAX = 100
+_OLDEST_NAMED = b"1.24"  # engines that do not tell their version in a ping are older than that
 _COMMAND = str(Path(sys.executable).with_name("sockproxy"))
 
 
 def main() -> int:
     """Serves until Ctrl-C; the exit code."""
     logs.set_up("auto", "warning")
-    engine = os.environ.get("DOCKER_HOST", _DEFAULT_ENGINE)
-    if answers(engine):
-        return _serve(engine)
-    print(f"No engine answers at {engine}: this is the embedded demo engine.\n", flush=True)
-    return tour.run_demo(command=_COMMAND)
+    engine = os.environ.get("DOCKER_HOST") or _DEFAULT_ENGINE
+    api_version = answers(engine)
+    try:
+        if api_version:
+            return _serve(engine, api_version)
+        print(f"No engine answers at {engine}: this is the embedded demo engine.\n", flush=True)
+        return tour.run_demo(command=_COMMAND)
+    except OSError as error:
+        print(f"sockproxy: {error}", file=sys.stderr)
+        return 2
 
 
-def answers(engine: str) -> bool:
-    """Whether an engine says OK to a ping there."""
+def answers(engine: str) -> str:
+    """The API version of the engine that says OK to a ping there, "" if none does."""
     try:
         address = parse_address(engine)
         with _connect(address) as sock:
             sock.settimeout(_ANSWER_SECONDS)
             sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-            return b" 200 " in sock.recv(64)
-    except (OSError, ValueError):
-        return False  # lawful: in whatever way it does not answer, the demo takes its place
+            raw = b""
+            while b"\r\n\r\n" not in raw and (piece := sock.recv(4096)):
+                raw += piece
+        head = http1.parse_response_head(raw[: raw.find(b"\r\n\r\n") + 4], _FIELDS_MAX, "GET")
+    except (OSError, ValueError, EngineError):
+        return ""  # lawful: in whatever way it does not answer, the demo takes its place
+    version = http1.field(head.fields, b"api-version") or _OLDEST_NAMED
+    return version.decode("latin-1") if head.status == 200 else ""
 
 
 def _connect(address: Address) -> socket.socket:
@@ -53,7 +67,7 @@ def _connect(address: Address) -> socket.socket:
     return sock
 
 
-def _serve(engine: str) -> int:
+def _serve(engine: str, api_version: str) -> int:
     with tempfile.TemporaryDirectory(prefix="sockproxy-") as folder:
 
         def load() -> Config:
@@ -66,9 +80,11 @@ def _serve(engine: str) -> int:
                 audit=[f"{folder}/audit.jsonl"],
             )
 
-        config = load()
-        print(greeting(config, metrics_url(config.admin), command=_COMMAND), flush=True)
-        return app.serve(config, load)
+        def greet(service: app.Service) -> None:
+            url = metrics_url(service.admin)
+            print(greeting(service.config, url, api_version=api_version, command=_COMMAND), flush=True)
+
+        return app.serve(load(), load, on_started=greet)
 
 
 if __name__ == "__main__":

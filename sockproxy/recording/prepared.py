@@ -20,6 +20,7 @@ from sockproxy.recording.event import (
     Event,
     completed_event,
     decided_event,
+    encodable,
     milliseconds,
     rfc3339,
 )
@@ -56,6 +57,7 @@ def prepare(exchange: Exchange) -> Prepared:
 
 def _cut(event: Event, varying: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The canonical form in front of the hash and behind it, each cut at the values of `varying`."""
+    event = encodable(event)
     sides: tuple[list[str], list[str]] = ["{"], [""]
     for key in sorted(event):
         pieces = sides[key > "hash"]
@@ -96,5 +98,5 @@ def lines(batch: Sequence[Served], id_prefix: str, epoch: float, place: Place) -
 
 @lru_cache(maxsize=4096)  # one for each process that is connected
 def _principal(principal: Principal) -> str:
-    facts = {name: getattr(principal, name) for name in PRINCIPAL_FIELDS}
+    facts = encodable({name: getattr(principal, name) for name in PRINCIPAL_FIELDS})
     return orjson.dumps(facts, option=orjson.OPT_SORT_KEYS).decode()

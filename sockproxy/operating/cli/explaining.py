@@ -13,7 +13,7 @@ import orjson
 
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import UNKNOWN, Classified, Target
-from sockproxy.judging.judge import judge
+from sockproxy.judging.judge import IGNORED_BODY_BYTES, judge
 from sockproxy.judging.policy import Effect
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
@@ -83,7 +83,9 @@ def explain(
     The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
     TARGET begins with a slash, with or without a version (/v1.44/info, /info).
     """
-    answer = _ask(policy_name, facts, method, target, has_body=body is not None and bool(body.read()))
+    answer = _ask(
+        policy_name, facts, method, target, has_body=body is not None and len(body.read()) > IGNORED_BODY_BYTES
+    )
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
     else:
@@ -140,5 +142,5 @@ def _grounds(answer: Answer, method: str, has_body: bool) -> list[tuple[str, str
         ("resource", f"{kind} {name}".strip()),
         ("forwarded", f"{method} {target.canonical}" if target and answer.effect is Effect.ALLOW else ""),
         ("note", "methods are case-sensitive, as the engine has it" if method != method.upper() else ""),
-        ("note", "no policy looks into bodies yet; of this one only counts whether it is empty" if has_body else ""),
+        ("note", "no policy looks into bodies yet; of this one only counts that it is there" if has_body else ""),
     ]

@@ -14,9 +14,11 @@ import aiohttp
 import uvloop
 
 from sockproxy.data import load_operations
+from sockproxy.forwarding.listener import remove_socket_files
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.operating.app import Service, bind_all, remove_socket_files, running, stop_signal
+from sockproxy.operating.app import Service, bind_all, files_of, running, stop_signal
 from sockproxy.operating.config import config_from_options
+from sockproxy.operating.demo.api.answers import API_VERSION
 from sockproxy.operating.demo.engine import start_demo_engine
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.recording.trail import verify
@@ -49,11 +51,12 @@ async def _demo() -> AsyncIterator[Place]:
             audit=[f"{folder}/audit.jsonl"],
         )
         sockets = bind_all(config)
+        files = files_of(sockets)
         try:
             async with running(config, sockets) as service:
                 yield Place(f"{folder}/docker.sock", f"{folder}/audit.jsonl", service)
         finally:
-            remove_socket_files(sockets)
+            remove_socket_files(files)
             await engine.stop()
 
 
@@ -63,8 +66,8 @@ def run_demo(say: Say = print, command: str = "sockproxy") -> int:
     async def serve() -> None:
         stop = stop_signal()
         async with _demo() as place:
-            hint = f"  follow   tail -f {place.audit_file}"
-            say(greeting(place.service.config, metrics_url(place.service.admin), command=command, hints=[hint]))
+            url = metrics_url(place.service.admin)
+            say(greeting(place.service.config, url, api_version=".".join(map(str, API_VERSION)), command=command))
             await stop.wait()
 
     uvloop.run(serve())

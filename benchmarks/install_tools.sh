@@ -1,0 +1,13 @@
+#!/bin/sh
+# Installs what sockproxy is compared with, where it is missing and can be installed; says so where it cannot.
+set -eu
+missing=""
+[ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null 2>&1 || missing="$missing haproxy"
+[ -x /usr/sbin/nginx ] || command -v nginx >/dev/null 2>&1 || missing="$missing nginx-light"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "not root on Debian: install$missing, or name those that are there by --proxies" >&2
+    exit 1
+fi
+. "$(dirname "$0")/../tests/apt.sh"
+install_quietly $missing

@@ -1,0 +1,100 @@
+"""What is told of every exchange, and in which order: audit, metrics, log.
+
+Owns that order, and the batches in which reads of the express way are told of. Must not know where lines and numbers go
+(`recording`). Begin at `Observers`.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from sockproxy.errors import AuditRefused
+from sockproxy.exchange import Exchange, Served
+from sockproxy.judging.policy import Effect
+from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.metrics import Account, Metrics
+from sockproxy.recording.prepared import Prepared, prepare
+
+log = logging.getLogger("sockproxy")
+
+_SERVED_MAX = 256  # reads that wait to be told of: some 400 KiB of lines
+
+
+class Observers:
+    """Audit first, since it may refuse; then the metrics; then the log, which names denials only."""
+
+    def __init__(
+        self, trail: AuditTrail, metrics: Metrics, id_prefix: str, schedule: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self._trail = trail
+        self._metrics = metrics
+        self._id_prefix = id_prefix
+        self._schedule = schedule
+        self._served: list[Served] = []  # not told of yet
+
+    def decided(self, exchange: Exchange) -> None:
+        if self._served:
+            self.tell_served()
+        self._metrics.decided(exchange)
+        try:
+            self._trail.decided(exchange)
+        except AuditRefused:
+            self._metrics.audit_rejected()
+            raise
+
+    def completed(self, exchange: Exchange) -> None:
+        if self._served:
+            self.tell_served()
+        self._trail.completed(exchange)
+        self._metrics.completed(exchange)
+        decision = exchange.decision
+        if decision is not None and Effect.DENY in (decision.effect, decision.shadow):
+            log_denial(exchange)
+        elif exchange.engine_error_reason is not None:
+            log.warning("engine-failed", extra={"exchange": exchange.id, "reason": exchange.detail})
+        elif exchange.bad_request_reason is not None:
+            log.info("bad-request", extra={"exchange": exchange.id, "reason": exchange.detail})
+
+    def account(self, exchange: Exchange) -> tuple[Prepared, Account]:
+        return prepare(exchange), self._metrics.account(exchange)
+
+    def served(self, served: Served) -> None:
+        """hot: told of together with others, a few milliseconds later, which costs half of telling of each at once."""
+        if not self._served:
+            self._schedule(self.tell_served)
+        self._served.append(served)
+        if len(self._served) >= _SERVED_MAX:
+            self.tell_served()
+
+    def tell_served(self) -> None:
+        """Tells of what went the express way, in its order."""
+        batch, self._served = self._served, []
+        try:
+            self._metrics.served(batch)
+            self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
+            self._trail.flush()
+        except Exception:
+            # Lawful: these reads have been answered, and whoever happens to be told of next must not pay for a fault of ours.
+            log.exception("records-lost", extra={"reads": len(batch)})
+
+    def limit_hit(self, limit: str) -> None:
+        self._metrics.limit_hit(limit)
+
+
+def log_denial(exchange: Exchange) -> None:
+    """One line that answers "why was I denied?"."""
+    decision, classified = exchange.decision, exchange.classified
+    if decision is None or classified is None:
+        return
+    operation = classified.operation
+    log.warning(
+        "denied" if decision.effect is Effect.DENY else "would-be-denied",
+        extra={
+            "operation": operation.operation_id if operation else "unknown",
+            "policy": decision.policy,
+            "rule": decision.rule or "none",
+            "reason": decision.detail,
+            "listener": exchange.listener,
+            "exchange": exchange.id,
+        },
+    )
