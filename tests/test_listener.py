@@ -133,9 +133,10 @@ def test_what_is_no_socket_is_never_removed(tmp_path: Path, kind: str) -> None:
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        bind(parse_address(f"unix://{tmp_path}/none/d.sock"))
+def test_a_folder_that_is_not_there_is_made_and_no_more_than_one(tmp_path: Path) -> None:
+    bind(parse_address(f"unix://{tmp_path}/new/d.sock"))[0].close()
+    with pytest.raises(OSError, match=f"cannot listen on unix://{tmp_path}/none/at-all/d.sock: No such file"):
+        bind(parse_address(f"unix://{tmp_path}/none/at-all/d.sock"))
 
 
 # --- tcp
