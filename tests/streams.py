@@ -15,7 +15,8 @@ from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.proxy import Gate, Proxy, serve_connection
+from sockproxy.forwarding.proxy import serve_connection
+from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Peer as PeerFacts

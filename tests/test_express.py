@@ -33,7 +33,7 @@ from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.proxy import Gate, Proxy
+from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.judge import judge
 from sockproxy.operating.config import load_policy

@@ -13,11 +13,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange
 from sockproxy.forwarding.deadlines import Deadline
+from sockproxy.forwarding.shared import Gate, Known, KnownAnswer, Proxy
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Principal
@@ -25,9 +26,6 @@ from sockproxy.judging.judge import Judgement
 from sockproxy.judging.policy import Effect
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
-
-if TYPE_CHECKING:
-    from sockproxy.forwarding.proxy import Gate, Proxy
 
 KNOWN_HEADS_MAX = 4096
 """Heads remembered for a listener; above that all are forgotten. A kubelet with 100 pods asks for some 1,000."""
@@ -45,23 +43,6 @@ KNOWN_ANSWERS_MAX = 512
 _HEAD_END_BYTES = 4
 
 
-class Known(NamedTuple):
-    """What the plain way found out about a head, in a form that needs no more work."""
-
-    head: RequestHead
-    judgement: Judgement
-    request: bytes  # the canonical head, as it was sent to the engine
-    account: object  # what the observers made of it, for `served`
-
-
-class KnownAnswer(NamedTuple):
-    """What the plain way would make of the engine's head: the head for the client, and the framing behind it."""
-
-    head: bytes
-    status: int
-    framing: http1.Framing
-
-
 class Outcome(Enum):
     """Why a connection left the express way."""
 
@@ -71,7 +52,7 @@ class Outcome(Enum):
 
 
 def learn(
-    gate: "Gate",
+    gate: Gate,
     raw: bytes,
     head: RequestHead,
     judgement: Judgement,
@@ -128,7 +109,7 @@ class Express:
         "principal",
     )
 
-    def __init__(self, proxy: "Proxy", client: Stream, gate: "Gate", principal: Principal) -> None:
+    def __init__(self, proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> None:
         self._proxy = proxy
         self._client = client
         self._gate = gate

@@ -10,19 +10,16 @@ import re
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
-from sockproxy.exchange import LAST_STAGES, Exchange, Served, Stage, exchange_id
-from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.express import Express, Known, KnownAnswer, Outcome, learn
-from sockproxy.forwarding.limits import Limits
+from sockproxy.exchange import LAST_STAGES, Exchange, Stage
+from sockproxy.forwarding.express import Express, Outcome, learn
 from sockproxy.forwarding.relay import ConnectionCut, DiscardingCut, Relay, request_cut
 from sockproxy.forwarding.roundtrip import RoundTrip
+from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import ApiVersion, Catalogue
+from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import IGNORED_BODY_BYTES, Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, denial_message
@@ -46,101 +43,6 @@ LIMIT_OF_REASON = {
     BadRequestReason.TARGET_TOO_LARGE: "target_bytes_max",
     BadRequestReason.HEAD_TOO_SLOW: "head_seconds",
 }
-
-
-class Observers(Protocol):
-    """What is told of every exchange: `decided`, which comes before the first byte goes to the engine and may raise
-    AuditRefused, and `completed`. Or, on the express way, `served` alone, with what `account` made of a like exchange."""
-
-    def decided(self, exchange: Exchange) -> None: ...
-
-    def completed(self, exchange: Exchange) -> None: ...
-
-    def account(self, exchange: Exchange) -> object: ...
-
-    def served(self, served: Served) -> None: ...
-
-    def limit_hit(self, limit: str) -> None: ...
-
-
-class Gate:
-    """Where a connection came in: the listener's name, the policy that holds there now, and the heads that were judged by
-    it (see `express`)."""
-
-    __slots__ = ("_policy", "known", "name", "seen")
-
-    def __init__(self, name: str, policy: Policy) -> None:
-        self.name = name
-        self._policy = policy
-        self.known: dict[bytes, Known] = {}
-        self.seen: set[bytes] = set()
-
-    @property
-    def policy(self) -> Policy:
-        """What holds here."""
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self._policy = policy
-        self.known.clear()
-        self.seen.clear()
-
-
-class Proxy:
-    """What all connections share. `is_draining`: what is under way is finished, and nothing new begins."""
-
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        engine: Engine,
-        limits: Limits,
-        deadlines: Deadlines,
-        observers: Observers,
-        id_prefix: str,
-        *,
-        has_express: bool = True,
-    ) -> None:
-        """`has_express`: reads may be recorded after they were forwarded."""
-        self.catalogue = catalogue
-        self.engine = engine
-        self.limits = limits
-        self.deadlines = deadlines
-        self.observers = observers
-        self.has_express = has_express
-        self.is_draining = False
-        self.waiting: set[Express] = set()  # connections between requests, or on the express way
-        self.known_answers: dict[bytes, KnownAnswer] = {}
-        deadlines.sweep(limits.engine_read_answer_seconds, self._end_late_answers)
-        self._id_prefix = id_prefix
-        self.numbers = count(1)  # of the exchanges
-
-    def new_exchange(self, gate: Gate, principal: Principal) -> Exchange:
-        """The record of the request whose head has just come."""
-        return Exchange(
-            exchange_id(self._id_prefix, next(self.numbers)), gate.name, principal, time.monotonic(), time.time()
-        )
-
-    def express_in_flight(self) -> int:
-        """How many exchanges are under way on the express way."""
-        return sum(express.is_busy for express in self.waiting)
-
-    def _end_late_answers(self, now: float) -> None:
-        forwarded_max = now - self.limits.engine_read_answer_seconds
-        for express in [express for express in self.waiting if express.is_late(forwarded_max)]:
-            express.hand_over()
-
-    def complete(self, exchange: Exchange, stage: Stage) -> None:
-        """Ends an exchange and tells the observers."""
-        exchange.advance(stage)
-        exchange.completed_at = time.monotonic()
-        self.observers.completed(exchange)
-
-    def drain(self) -> None:
-        """Begins nothing new: connections without a request are closed."""
-        self.is_draining = True
-        for express in list(self.waiting):
-            express.stop()
 
 
 async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> None:

@@ -9,20 +9,17 @@ closes the engine's connection; an engine that is gone within an answer closes t
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.deadlines import Deadline
 from sockproxy.forwarding.relay import ConnectionCut, Relay, request_cut, response_cut
+from sockproxy.forwarding.shared import Proxy
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Operation, Traffic
 from sockproxy.judging.judge import Judgement
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
-
-if TYPE_CHECKING:
-    from sockproxy.forwarding.proxy import Proxy
 
 _HOST = (b"Host", b"docker")  # the engine does not look at it; what a client sends need not be passed on
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD"})
@@ -47,7 +44,7 @@ class RoundTrip:
 
     def __init__(
         self,
-        proxy: "Proxy",
+        proxy: Proxy,
         client: Stream,
         exchange: Exchange,
         head: RequestHead,

@@ -37,7 +37,8 @@ from sockproxy.forwarding.listener import (
     remove_socket_files,
     socket_files,
 )
-from sockproxy.forwarding.proxy import Gate, Proxy, refuse_connection, serve_connection
+from sockproxy.forwarding.proxy import refuse_connection, serve_connection
+from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy

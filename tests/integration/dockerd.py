@@ -57,7 +57,12 @@ class Dockerd:
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"TMPDIR": str(self.folder)},  # where containerd leaves its stacks
             )
         try:
             eventually(self._answers, START_SECONDS)

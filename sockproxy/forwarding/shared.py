@@ -1,0 +1,145 @@
+"""What all connections of a process share: the proxy's parts, its listeners' policies, and what was learnt of heads.
+
+Owns these values and nothing that is done with them. Must not know how a connection is served (`proxy`, `express`,
+`roundtrip`), nor what an observer does. Begin at `Proxy`.
+"""
+
+import time
+from itertools import count
+from typing import NamedTuple, Protocol
+
+from sockproxy.exchange import Exchange, Served, Stage, exchange_id
+from sockproxy.forwarding.deadlines import Deadlines
+from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.limits import Limits
+from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.identity import Principal
+from sockproxy.judging.judge import Judgement
+from sockproxy.judging.policy import Policy
+from sockproxy.wire import http1
+from sockproxy.wire.http1 import RequestHead
+
+
+class Observers(Protocol):
+    """What is told of every exchange: `decided`, which comes before the first byte goes to the engine and may raise
+    AuditRefused, and `completed`. Or, on the express way, `served` alone, with what `account` made of a like exchange."""
+
+    def decided(self, exchange: Exchange) -> None: ...
+
+    def completed(self, exchange: Exchange) -> None: ...
+
+    def account(self, exchange: Exchange) -> object: ...
+
+    def served(self, served: Served) -> None: ...
+
+    def limit_hit(self, limit: str) -> None: ...
+
+
+class Known(NamedTuple):
+    """What the plain way found out about a head, in a form that needs no more work."""
+
+    head: RequestHead
+    judgement: Judgement
+    request: bytes  # the canonical head, as it was sent to the engine
+    account: object  # what the observers made of it, for `served`
+
+
+class KnownAnswer(NamedTuple):
+    """What the plain way would make of the engine's head: the head for the client, and the framing behind it."""
+
+    head: bytes
+    status: int
+    framing: http1.Framing
+
+
+class Waiting(Protocol):
+    """A connection between two requests, or on the express way."""
+
+    @property
+    def is_busy(self) -> bool: ...
+
+    def is_late(self, forwarded_max: float) -> bool: ...
+
+    def hand_over(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Gate:
+    """Where a connection came in: the listener's name, the policy that holds there now, and the heads that were judged by
+    it (see `express`)."""
+
+    __slots__ = ("_policy", "known", "name", "seen")
+
+    def __init__(self, name: str, policy: Policy) -> None:
+        self.name = name
+        self._policy = policy
+        self.known: dict[bytes, Known] = {}
+        self.seen: set[bytes] = set()
+
+    @property
+    def policy(self) -> Policy:
+        """What holds here."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self.known.clear()
+        self.seen.clear()
+
+
+class Proxy:
+    """What all connections share. `is_draining`: what is under way is finished, and nothing new begins."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        engine: Engine,
+        limits: Limits,
+        deadlines: Deadlines,
+        observers: Observers,
+        id_prefix: str,
+        *,
+        has_express: bool = True,
+    ) -> None:
+        """`has_express`: reads may be recorded after they were forwarded."""
+        self.catalogue = catalogue
+        self.engine = engine
+        self.limits = limits
+        self.deadlines = deadlines
+        self.observers = observers
+        self.has_express = has_express
+        self.is_draining = False
+        self.waiting: set[Waiting] = set()  # connections between requests, or on the express way
+        self.known_answers: dict[bytes, KnownAnswer] = {}
+        deadlines.sweep(limits.engine_read_answer_seconds, self._end_late_answers)
+        self._id_prefix = id_prefix
+        self.numbers = count(1)  # of the exchanges
+
+    def new_exchange(self, gate: Gate, principal: Principal) -> Exchange:
+        """The record of the request whose head has just come."""
+        return Exchange(
+            exchange_id(self._id_prefix, next(self.numbers)), gate.name, principal, time.monotonic(), time.time()
+        )
+
+    def express_in_flight(self) -> int:
+        """How many exchanges are under way on the express way."""
+        return sum(express.is_busy for express in self.waiting)
+
+    def _end_late_answers(self, now: float) -> None:
+        forwarded_max = now - self.limits.engine_read_answer_seconds
+        for express in [express for express in self.waiting if express.is_late(forwarded_max)]:
+            express.hand_over()
+
+    def complete(self, exchange: Exchange, stage: Stage) -> None:
+        """Ends an exchange and tells the observers."""
+        exchange.advance(stage)
+        exchange.completed_at = time.monotonic()
+        self.observers.completed(exchange)
+
+    def drain(self) -> None:
+        """Begins nothing new: connections without a request are closed."""
+        self.is_draining = True
+        for express in list(self.waiting):
+            express.stop()
