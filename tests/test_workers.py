@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import socket
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from sockproxy.operating.workers import Sum, Worker, fork_workers, supervise, tell_metrics, trail_of
+from sockproxy.operating.workers import Worker, ask_metrics, fork_workers, supervise, tell_metrics, trail_of
+from sockproxy.recording.metrics import Sum, tell
 
 
 def wait_for_signal(number: int, channel: socket.socket) -> int:
@@ -43,11 +45,11 @@ async def test_metrics_are_summed_and_states_are_not() -> None:
         Counter("sockproxy_requests", "Requests.", ["code"], registry=registry).labels("200").inc(requests)
         Gauge("sockproxy_engine_up", "Up.", registry=registry).set(is_up)
         ours, theirs = socket.socketpair()
-        tell_metrics(theirs, registry)
+        tell_metrics(theirs, partial(tell, registry))
         workers.append(Worker(0, ours))
         told.append(theirs)
     registry = CollectorRegistry()
-    Sum(workers, registry)
+    Sum(lambda: ask_metrics(workers), registry)
     await loop.run_in_executor(None, lambda: list(registry.collect()))  # the parent is another process, in life
     values = await loop.run_in_executor(
         None, lambda: {s.name: s.value for m in registry.collect() for s in m.samples if "created" not in s.name}

@@ -14,13 +14,12 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from sockproxy import __version__
 from sockproxy.data import load_operations
@@ -44,9 +43,9 @@ from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
 from sockproxy.operating.observers import Observers
-from sockproxy.operating.workers import Sum, Worker, fork_workers, supervise, tell_metrics, trail_of
+from sockproxy.operating.workers import Worker, ask_metrics, fork_workers, supervise, tell_metrics, trail_of
 from sockproxy.recording.audit import AuditTrail
-from sockproxy.recording.metrics import Metrics
+from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Service:
         loop = self._loop = asyncio.get_running_loop()
         self.config = config
         self.admin = config.admin  # with the port that the kernel chose, if it was asked to
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         self.hangups = HangupWatch(loop)
         self.deadlines = Deadlines(loop)
         self.engine = Engine(config.engine, config.limits, loop, self.hangups)
@@ -248,10 +247,10 @@ async def _run(
 
 def _serve_by_workers(config: Config, reload: Reload, sockets: Sockets, count: int) -> int:
     def work(number: int, channel: socket.socket) -> int:
-        def tell(service: Service) -> None:
-            tell_metrics(channel, service.registry)
+        def on_started(service: Service) -> None:
+            tell_metrics(channel, lambda: tell(service.registry))
 
-        uvloop.run(_run(_of_worker(config, number), lambda: _of_worker(reload(), number), sockets, tell))
+        uvloop.run(_run(_of_worker(config, number), lambda: _of_worker(reload(), number), sockets, on_started))
         return 0
 
     workers = fork_workers(count, work)
@@ -268,8 +267,8 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
     """The parent's part: the admin listener, and the workers' ends."""
     stop = stop_signal()
     loop = asyncio.get_running_loop()
-    registry = CollectorRegistry()
-    Sum(workers, registry)
+    registry = Registry()
+    Sum(lambda: ask_metrics(workers), registry)
     hangups = HangupWatch(loop)
     engine = Engine(config.engine, config.limits, loop, hangups)
 
@@ -319,6 +318,11 @@ def _readiness(config: Config, is_draining: bool, is_up: bool) -> tuple[bool, st
     return is_up, "ready" if is_up else f"the engine at {config.engine} does not answer"
 
 
+def run_until_done(main: Coroutine[Any, Any, int]) -> int:
+    """Runs a coroutine in the loop that everything here is made for."""
+    return uvloop.run(main)
+
+
 def stop_signal() -> asyncio.Event:
     """An event that SIGTERM and SIGINT set, from now on."""
     loop = asyncio.get_running_loop()
@@ -329,7 +333,7 @@ def stop_signal() -> asyncio.Event:
 
 
 async def _start_admin(
-    address: Address, registry: CollectorRegistry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
+    address: Address, registry: Registry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
 ) -> "tuple[AppRunner, Address]":
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: aiohttp takes longer to import than all the rest, and clients are already served.

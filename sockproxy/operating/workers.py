@@ -1,7 +1,7 @@
 """Several processes that serve the same listeners: `serve --workers N`.
 
-Owns forking, passing signals on, and summing the workers' metrics for the one admin listener, which is the parent's. Must
-not know how a worker serves: it is handed the function. Begin at `run_workers`.
+Owns forking, passing signals on, and asking the workers for the metrics of the one admin listener, which is the parent's.
+Must not know how a worker serves: it is handed the function. Begin at `run_workers`.
 
 The parent binds the sockets, and each worker accepts on all of them. Each has a trail of its own (`file`, `file.2`, ...),
 since a chain of hashes has one writer. A worker that ends unasked ends all: whoever started us starts us anew, and a
@@ -15,30 +15,16 @@ import pickle
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric, Sample
+from sockproxy.recording.metrics import Told
 
 log = logging.getLogger("sockproxy")
-
-Told = tuple[str, str, str, list[Sample]]
-"""One metric: name, help text, type, samples."""
 
 _LENGTH = struct.Struct("!I")
 _ANSWER_SECONDS = 5.0
 """How long a worker may take to tell its metrics; a scrape's own limit is 10 seconds by default."""
-
-MERGE: dict[str, Callable[[float, float], float]] = {
-    "sockproxy_engine_up": min,
-    "sockproxy_config_last_reload_successful": min,
-    "sockproxy_config_last_reload_success_timestamp_seconds": min,
-    "sockproxy_build_info": max,
-    "process_start_time_seconds": min,
-    "process_max_fds": max,
-}
-"""Metric -> how the values of two workers become one; all others are summed."""
 
 
 class Worker(NamedTuple):
@@ -107,46 +93,28 @@ def _signal_all(workers: list[Worker], number: int) -> None:
             continue  # lawful: it has ended already
 
 
-def tell_metrics(channel: socket.socket, registry: CollectorRegistry) -> None:
-    """In a worker: answers each question of the parent with all that the registry holds."""
+def tell_metrics(channel: socket.socket, tell: Callable[[], list[Told]]) -> None:
+    """In a worker: answers each question of the parent with what `tell` says."""
     channel.setblocking(False)
-    asyncio.get_running_loop().add_reader(channel.fileno(), _tell, channel, registry)
+    asyncio.get_running_loop().add_reader(channel.fileno(), _tell, channel, tell)
 
 
-def _tell(channel: socket.socket, registry: CollectorRegistry) -> None:
+def _tell(channel: socket.socket, tell: Callable[[], list[Told]]) -> None:
     if not channel.recv(1):
         asyncio.get_running_loop().remove_reader(channel.fileno())
         return
-    told = pickle.dumps([(m.name, m.documentation, m.type, m.samples) for m in registry.collect()])
+    told = pickle.dumps(tell())
     channel.setblocking(True)  # a few tens of KiB to a parent that waits for them
     channel.sendall(_LENGTH.pack(len(told)) + told)
     channel.setblocking(False)
 
 
-class Sum:
-    """A collector: the metrics of all workers as one."""
-
-    def __init__(self, workers: list[Worker], registry: CollectorRegistry) -> None:
-        self._workers = workers
-        for worker in workers:
-            worker.channel.settimeout(_ANSWER_SECONDS)
-        registry.register(self)
-
-    def describe(self) -> list[Metric]:
-        """Nothing: what there is, only the workers know."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Asks every worker. Raises OSError if one does not answer."""
-        merged: dict[str, Metric] = {}
-        for worker in self._workers:
-            worker.channel.sendall(b"?")
-        for worker in self._workers:
-            for name, documentation, kind, samples in _read(worker.channel):
-                merged.setdefault(name, Metric(name, documentation, kind)).samples.extend(samples)
-        for metric in merged.values():
-            metric.samples = _merge(metric)
-            yield metric
+def ask_metrics(workers: list[Worker]) -> list[Told]:
+    """All that every worker tells. Raises OSError if one does not answer."""
+    for worker in workers:
+        worker.channel.settimeout(_ANSWER_SECONDS)
+        worker.channel.sendall(b"?")
+    return [told for worker in workers for told in _read(worker.channel)]
 
 
 def _read(channel: socket.socket) -> list[Told]:
@@ -164,18 +132,6 @@ def _read_exactly(channel: socket.socket, size: int) -> bytes:
             raise ConnectionError("a worker has ended")
         got += piece
     return bytes(got)
-
-
-def _merge(metric: Metric) -> list[Sample]:
-    combine = MERGE.get(metric.name, float.__add__)
-    values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    for sample in metric.samples:
-        key = (sample.name, tuple(sample.labels.items()))
-        values[key] = combine(values[key], float(sample.value)) if key in values else float(sample.value)
-    whole = Metric(metric.name, metric.documentation, metric.type)
-    for (name, labels), value in values.items():
-        whole.add_sample(name, dict(labels), value)
-    return whole.samples
 
 
 def trail_of(file: str, number: int) -> str:

@@ -11,12 +11,11 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiohttp
-import uvloop
 
 from sockproxy.data import load_operations
 from sockproxy.forwarding.listener import remove_socket_files
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.operating.app import Service, bind_all, files_of, running, stop_signal
+from sockproxy.operating.app import Service, bind_all, files_of, run_until_done, running, stop_signal
 from sockproxy.operating.config import config_from_options
 from sockproxy.operating.demo.api.answers import API_VERSION
 from sockproxy.operating.demo.engine import start_demo_engine
@@ -63,20 +62,20 @@ async def _demo() -> AsyncIterator[Place]:
 def run_demo(say: Say = print, command: str = "sockproxy") -> int:
     """Serves the embedded engine through a proxy until Ctrl-C; the exit code."""
 
-    async def serve() -> None:
+    async def serve() -> int:
         stop = stop_signal()
         async with _demo() as place:
             url = metrics_url(place.service.admin)
             say(greeting(place.service.config, url, api_version=".".join(map(str, API_VERSION)), command=command))
             await stop.wait()
+        return 0
 
-    uvloop.run(serve())
-    return 0
+    return run_until_done(serve())
 
 
 def run_tour(say: Say = print) -> int:
     """Shows what the proxy does, step by step; 0 if every step showed what it should, else 1."""
-    return uvloop.run(_tour(say))
+    return run_until_done(_tour(say))
 
 
 async def _tour(say: Say) -> int:

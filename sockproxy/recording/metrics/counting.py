@@ -1,7 +1,7 @@
-"""Every metric of sockproxy, declared once, on an injected registry.
+"""The numbers behind the metrics, told to an injected registry.
 
-Owns names, labels, help texts and buckets (`FAMILIES`), and the numbers behind them. Must not know sockets, files or
-where it is scraped (`operating.admin`). Begin at `FAMILIES`, then `Metrics.completed`.
+Owns what is counted when. Must not know sockets, files or where it is scraped (`operating.admin`). Begin at
+`Metrics.completed`; names and labels are in `families`.
 
 On the way of a request numbers go into plain dicts, label values -> number; they become metric families when they are
 scraped (`collect`). The numbers of several processes could be summed table by table. Label values come from catalogue,
@@ -22,7 +22,6 @@ import platform
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import StrEnum
 from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
@@ -35,162 +34,21 @@ from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Classified, Traffic
 from sockproxy.judging.policy import Decision
 from sockproxy.recording.audit import RESULTS
+from sockproxy.recording.metrics.families import (
+    FAMILIES,
+    OVERHEAD_BUCKETS,
+    REQUEST_BUCKETS,
+    STREAM_BUCKETS,
+    Family,
+    Labels,
+)
 
-Labels = tuple[str, ...]
 Row = list[float]
 """A histogram: how many fell into each bucket (not cumulative), those above all, and the sum of their values."""
 
 Value = float | Row
 Samples = Mapping[Labels, Value]
 
-
-class Kind(StrEnum):
-    """The type of a metric, as Prometheus names it."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Family(NamedTuple):
-    """One metric. `buckets` (upper bounds in seconds) are for histograms only."""
-
-    name: str
-    kind: Kind
-    labels: Labels
-    help: str
-    buckets: tuple[float, ...] = ()
-
-
-_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-# From an inspect (a millisecond or two) to a stop, a pull or a commit (minutes).
-_OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-# Expected: 0.1 ms; a slow disk under the audit trail: tens of milliseconds.
-_STREAM_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0, 259200.0, 604800.0)
-# From an exec's second to the seven days of the idle limit.
-
-FAMILIES = (
-    Family(
-        "sockproxy_requests_total",
-        Kind.COUNTER,
-        ("listener", "policy", "operation", "method", "code"),
-        "Completed requests by the status that the client got; code none: no answer, policy none: not readable.",
-    ),
-    Family(
-        "sockproxy_decisions_total",
-        Kind.COUNTER,
-        ("policy", "operation", "effect", "reason"),
-        "Decisions by what happened and why. Under mode shadow the effect is allow and the reason tells what would be.",
-    ),
-    Family(
-        "sockproxy_request_duration_seconds",
-        Kind.HISTOGRAM,
-        ("operation",),
-        "From a request's head to its end; for streams and tunnels to the head of the answer.",
-        _REQUEST_BUCKETS,
-    ),
-    Family(
-        "sockproxy_engine_duration_seconds",
-        Kind.HISTOGRAM,
-        ("operation",),
-        "From the head that went to the engine to the head of the engine's answer.",
-        _REQUEST_BUCKETS,
-    ),
-    Family(
-        "sockproxy_overhead_seconds",
-        Kind.HISTOGRAM,
-        (),
-        "What the proxy added to forwarded requests: until the head went to the engine, and for unary operations "
-        "from the engine's answer to the end.",
-        _OVERHEAD_BUCKETS,
-    ),
-    Family(
-        "sockproxy_exchanges_in_flight",
-        Kind.GAUGE,
-        ("kind",),
-        "Exchanges that are decided and not completed: unary (uploads and downloads, too), stream, tunnel.",
-    ),
-    Family(
-        "sockproxy_stream_duration_seconds",
-        Kind.HISTOGRAM,
-        ("operation",),
-        "How long streams and tunnels lived, from the head of the answer to their end.",
-        _STREAM_BUCKETS,
-    ),
-    Family(
-        "sockproxy_bytes_total",
-        Kind.COUNTER,
-        ("operation", "direction"),
-        "Bytes of bodies and tunnels of completed exchanges; direction in: from the client, out: to the client.",
-    ),
-    Family(
-        "sockproxy_engine_up",
-        Kind.GAUGE,
-        (),
-        "Whether the engine answered when it was last asked: 1 or 0.",
-    ),
-    Family(
-        "sockproxy_engine_connections",
-        Kind.GAUGE,
-        ("state",),
-        "Connections to the engine: idle ones are kept for the next request, busy ones carry an exchange.",
-    ),
-    Family(
-        "sockproxy_engine_errors_total",
-        Kind.COUNTER,
-        ("reason",),
-        "Exchanges that failed because the engine was away, too slow, or answered what cannot be read.",
-    ),
-    Family(
-        "sockproxy_bad_requests_total",
-        Kind.COUNTER,
-        ("reason",),
-        "Requests that could not be read, or exceeded a limit, and were never judged.",
-    ),
-    Family(
-        "sockproxy_limits_hit_total",
-        Kind.COUNTER,
-        ("limit",),
-        "How often a limit ended or refused something; the label is the limit's key in the configuration.",
-    ),
-    Family(
-        "sockproxy_audit_events_total",
-        Kind.COUNTER,
-        ("sink", "result"),
-        "Audit events written and lost (never in the trail), and attempts to write that failed (offered again).",
-    ),
-    Family(
-        "sockproxy_audit_rejected_requests_total",
-        Kind.COUNTER,
-        (),
-        "Requests that were allowed and refused, because an audit sink did not take their record.",
-    ),
-    Family(
-        "sockproxy_tls_certificate_not_after_seconds",
-        Kind.GAUGE,
-        ("listener",),
-        "When a TLS listener's certificate ends, in seconds since the epoch.",
-    ),
-    Family(
-        "sockproxy_config_last_reload_successful",
-        Kind.GAUGE,
-        (),
-        "Whether the configuration was taken when it was last read: 1 or 0.",
-    ),
-    Family(
-        "sockproxy_config_last_reload_success_timestamp_seconds",
-        Kind.GAUGE,
-        (),
-        "When a configuration was last taken, in seconds since the epoch.",
-    ),
-    Family(
-        "sockproxy_build_info",
-        Kind.GAUGE,
-        ("version", "python"),
-        "Always 1; the labels tell what runs.",
-    ),
-)
-"""All but `process_*`, which `prometheus_client.ProcessCollector` tells."""
 
 IN_FLIGHT_KIND = MappingProxyType(
     {
@@ -248,7 +106,7 @@ class Metrics:
         self._accounts: dict[tuple[tuple[str, str, str, str], Labels], Account] = {}
         self._request_seconds: dict[str, Row] = {}
         self._engine_seconds: dict[str, Row] = {}
-        self._overhead_seconds = _new_row(_OVERHEAD_BUCKETS)
+        self._overhead_seconds = _new_row(OVERHEAD_BUCKETS)
         self._stream_seconds: dict[str, Row] = {}
         self._bytes: dict[str, list[int]] = {}
         self._in_flight: dict[str, str] = {}  # exchange id -> kind
@@ -305,8 +163,8 @@ class Metrics:
                 request,
                 decided,
                 {},
-                self._request_seconds.setdefault(operation, _new_row(_REQUEST_BUCKETS)),
-                self._engine_seconds.setdefault(operation, _new_row(_REQUEST_BUCKETS)),
+                self._request_seconds.setdefault(operation, _new_row(REQUEST_BUCKETS)),
+                self._engine_seconds.setdefault(operation, _new_row(REQUEST_BUCKETS)),
                 self._bytes.setdefault(operation, [0, 0]),
             )
         return known
@@ -318,13 +176,13 @@ class Metrics:
         for (_, account), _, _, received, forwarded, answered, completed, status, bytes_out in batch:
             account.statuses[status] = account.statuses.get(status, 0) + 1
             seconds, row = completed - received, account.request_seconds
-            row[bisect_left(_REQUEST_BUCKETS, seconds)] += 1
+            row[bisect_left(REQUEST_BUCKETS, seconds)] += 1
             row[-1] += seconds
             seconds, row = answered - forwarded, account.engine_seconds
-            row[bisect_left(_REQUEST_BUCKETS, seconds)] += 1
+            row[bisect_left(REQUEST_BUCKETS, seconds)] += 1
             row[-1] += seconds
             seconds = (forwarded - received) + (completed - answered)
-            overhead[bisect_left(_OVERHEAD_BUCKETS, seconds)] += 1
+            overhead[bisect_left(OVERHEAD_BUCKETS, seconds)] += 1
             overhead[-1] += seconds
             account.bytes[1] += bytes_out
 
@@ -377,17 +235,17 @@ class Metrics:
         traffic = _traffic(exchange.classified)
         # A hijack may be answered like any other request: by an error, or because it was asked to detach.
         is_long = answered > 0 and (exchange.is_tunnel or traffic is Traffic.STREAM)
-        _observe(self._request_seconds, operation, _REQUEST_BUCKETS, (answered if is_long else completed) - received)
+        _observe(self._request_seconds, operation, REQUEST_BUCKETS, (answered if is_long else completed) - received)
         if is_long:
-            _observe(self._stream_seconds, operation, _STREAM_BUCKETS, completed - answered)
+            _observe(self._stream_seconds, operation, STREAM_BUCKETS, completed - answered)
         if not exchange.forwarded_at:
             return
         overhead = exchange.forwarded_at - received
         if answered:
-            _observe(self._engine_seconds, operation, _REQUEST_BUCKETS, answered - exchange.forwarded_at)
+            _observe(self._engine_seconds, operation, REQUEST_BUCKETS, answered - exchange.forwarded_at)
             if traffic is Traffic.UNARY:
                 overhead += completed - answered
-        _add(self._overhead_seconds, _OVERHEAD_BUCKETS, overhead)
+        _add(self._overhead_seconds, OVERHEAD_BUCKETS, overhead)
 
     def _samples(self) -> dict[str, Samples]:
         """Family -> label values -> number, or row of a histogram."""

@@ -1,0 +1,14 @@
+"""Every metric of sockproxy, declared once and told to an injected registry.
+
+families   names, types, labels, help texts, buckets
+counting   what is counted when
+summing    several processes as one
+"""
+
+from prometheus_client import CollectorRegistry as Registry
+
+from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, Metrics
+from sockproxy.recording.metrics.families import FAMILIES, Kind
+from sockproxy.recording.metrics.summing import Sum, Told, tell
+
+__all__ = ["FAMILIES", "IN_FLIGHT_KIND", "Account", "Kind", "Metrics", "Registry", "Sum", "Told", "tell"]
