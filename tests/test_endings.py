@@ -158,6 +158,20 @@ async def test_what_is_under_way_when_time_is_over_is_recorded() -> None:
         assert world.proxy.engine.busy_count == 0
 
 
+async def test_draining_does_not_wait_for_a_tunnel_that_the_engine_has_ended() -> None:
+    async with open_world() as world:
+        client = await world.connect()
+        await client.send(b"POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\n" + UPGRADE + b"\r\n")
+        engine = await world.accept()
+        await engine.receive_until(HEAD_END)
+        await engine.send(UPGRADED + b"bye")
+        engine.finish()
+        assert (await client.receive_all()).endswith(b"bye")
+        world.proxy.drain()
+        await world.tasks[0]
+        assert world.exchanges[0].stage is Stage.ANSWERED
+
+
 async def test_an_engine_that_takes_its_time_with_a_body_is_not_the_clients_fault() -> None:
     size = 4 << 20
     async with open_world(body_idle_seconds=0.05) as world:

@@ -267,8 +267,11 @@ class RoundTrip:
                 await self._upload.wait()
             up.start()
             await down.wait()
-            await up.wait()
+            proxy.ended_tunnels.add(up)
+            if not proxy.is_draining:
+                await up.wait()
         finally:
+            proxy.ended_tunnels.discard(up)
             proxy.deadlines.stop(idle)
             exchange.bytes_in = up.count + (self._upload.count if self._upload is not None else 0)
             exchange.bytes_out = down.count

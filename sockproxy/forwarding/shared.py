@@ -12,6 +12,7 @@ from sockproxy.exchange import Exchange, Served, Stage, exchange_id
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.relay import Relay
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement
@@ -112,6 +113,7 @@ class Proxy:
         self.has_express = has_express
         self.is_draining = False
         self.waiting: set[Waiting] = set()  # connections between requests, or on the express way
+        self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
         self.known_answers: dict[bytes, KnownAnswer] = {}
         deadlines.sweep(limits.engine_read_answer_seconds, self._end_late_answers)
         self._id_prefix = id_prefix
@@ -139,7 +141,9 @@ class Proxy:
         self.observers.completed(exchange)
 
     def drain(self) -> None:
-        """Begins nothing new: connections without a request are closed."""
+        """Begins nothing new: connections without a request are closed, and tunnels that nothing comes out of any more."""
         self.is_draining = True
         for express in list(self.waiting):
             express.stop()
+        for rest in list(self.ended_tunnels):
+            rest.stop()

@@ -221,6 +221,9 @@ def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable
         uvloop.run(_run(config, reload, sockets, on_started))
         return 0
     finally:
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # all is done: who asks again must not make it look like a failure
         remove_socket_files(files)
 
 
