@@ -185,13 +185,18 @@ class Express:
         proxy.engine.release(upstream, is_reusable=True)
         client.write(data if answer.head == head else answer.head + data[end:])
         self._served += 1
-        proxy.observers.served(
-            (
-                *(known.account, next(proxy.numbers), self.principal),
-                *(self._received_at, self._forwarded_at, answered_at, time.monotonic()),
-                *(answer.status, length),
-            )
+        served = (
+            known.account,
+            next(proxy.numbers),
+            self.principal,
+            self._received_at,
+            self._forwarded_at,
+            answered_at,
+            time.monotonic(),
+            answer.status,
+            length,
         )
+        proxy.observers.served(served)
         if client.has_bytes or client.saw_eof or client.is_lost:
             self._go_on()
 

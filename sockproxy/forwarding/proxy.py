@@ -57,7 +57,8 @@ async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: 
                 break
             wait_seconds = proxy.limits.keep_alive_seconds
         client.close()
-        await _within(proxy, client, client.sent())
+        if client.unsent_bytes:
+            await _within(proxy, client, client.sent())
     finally:
         if express.is_busy:
             _cut_off(proxy, express)

@@ -36,6 +36,7 @@ class Stream(asyncio.Protocol):
         "_watched_as",
         "_wrote_eof",
         "error",
+        "is_closing",
         "is_lost",
         "is_reading_paused",
         "is_write_paused",
@@ -67,6 +68,7 @@ class Stream(asyncio.Protocol):
         self.is_write_paused = False
         self.saw_eof = False
         self.is_lost = False
+        self.is_closing = False  # closed, or about to be: nothing more can be sent
         self.error: Exception | None = None
         self.on_eof: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
@@ -99,7 +101,7 @@ class Stream(asyncio.Protocol):
         return True  # the other direction stays open
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
+        self.is_lost = self.is_closing = True
         self.error = exc
         self.unwatch_hangup()
         self.resume_writing()
@@ -265,11 +267,6 @@ class Stream(asyncio.Protocol):
                 source.pause_reading()
 
     @property
-    def is_closing(self) -> bool:
-        """It is closed or about to be: nothing more can be sent."""
-        return self.is_lost or self.transport is None or self.transport.is_closing()
-
-    @property
     def unsent_bytes(self) -> int:
         """What is buffered for a slow peer."""
         return 0 if self.is_lost or self.transport is None else self.transport.get_write_buffer_size()
@@ -304,7 +301,7 @@ class Stream(asyncio.Protocol):
     def watch_hangup(self) -> None:
         """Aborts this half-closed connection as soon as its peer is gone for good."""
         if self._watched_as < 0 and not self.is_lost and self.transport is not None:
-            self._watched_as = self._hangups.watch(self.transport)
+            self._watched_as = self._hangups.watch(self)
 
     def unwatch_hangup(self) -> None:
         """Ends that watch."""
@@ -314,11 +311,13 @@ class Stream(asyncio.Protocol):
 
     def close(self) -> None:
         """Closes both directions after what is still buffered was sent."""
+        self.is_closing = True
         if self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
         """Closes at once; what is buffered is dropped."""
+        self.is_closing = True
         if self.transport is not None:
             self.transport.abort()
 
@@ -356,12 +355,12 @@ class HangupWatch:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
-        self._transports: dict[int, asyncio.Transport] = {}
+        self._streams: dict[int, Stream] = {}
         loop.add_reader(self._epoll.fileno(), self._report)
 
-    def watch(self, transport: asyncio.Transport) -> int:
-        """Aborts `transport` when its peer hangs up; returns what `forget` takes (-1: it has no descriptor any more)."""
-        sock = transport.get_extra_info("socket")
+    def watch(self, stream: Stream) -> int:
+        """Aborts `stream` when its peer hangs up; returns what `forget` takes (-1: it has no descriptor any more)."""
+        sock = stream.transport.get_extra_info("socket") if stream.transport is not None else None
         descriptor = -1 if sock is None else int(sock.fileno())
         if descriptor < 0:
             return -1
@@ -369,25 +368,25 @@ class HangupWatch:
             duplicate = os.dup(descriptor)  # the transport closes its own at a moment of its choosing
         except OSError:
             return -1  # lawful: no descriptor is left; the hang-up shows when something is written
-        self._transports[duplicate] = transport
+        self._streams[duplicate] = stream
         self._epoll.register(duplicate, 0)
         return duplicate
 
     def forget(self, watched_as: int) -> None:
         """Ends a watch."""
-        if self._transports.pop(watched_as, None) is not None:
+        if self._streams.pop(watched_as, None) is not None:
             self._epoll.unregister(watched_as)
             os.close(watched_as)
 
     def close(self) -> None:
         """Ends all watches."""
-        for watched_as in list(self._transports):
+        for watched_as in list(self._streams):
             self.forget(watched_as)
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
     def _report(self) -> None:
         for watched_as, _ in self._epoll.poll(0):
-            transport = self._transports.get(watched_as)
-            if transport is not None:
-                transport.abort()  # and `connection_lost` forgets the watch
+            stream = self._streams.get(watched_as)
+            if stream is not None:
+                stream.abort()  # and `connection_lost` forgets the watch
