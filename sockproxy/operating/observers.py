@@ -17,7 +17,7 @@ from sockproxy.recording.prepared import Prepared, prepare
 
 log = logging.getLogger("sockproxy")
 
-_SERVED_MAX = 256  # reads that wait to be told of: some 400 KiB of lines
+_SERVED_MAX = 32  # reads that wait to be told of: 50 KiB of lines, since larger blocks cost a page fault a page
 
 
 class Observers:

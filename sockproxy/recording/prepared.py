@@ -77,20 +77,22 @@ def lines(batch: Sequence[Served], id_prefix: str, epoch: float, place: Place) -
     behind that of the world, in seconds."""
     seq, prev = place
     written: list[str] = []
+    latest: Principal | None = None
+    who = ""
     for (prepared, _), number, principal, received, forwarded, answered, completed, status, bytes_out in batch:
         front, (p0, p1, p2, p3, p4, p5), (f0, f1, f2, f3), (b0, b1, b2, b3, b4, b5, b6) = prepared
-        key, who = exchange_id(id_prefix, number), _principal(principal)
+        key = f"{id_prefix}-{number:x}"
+        if principal is not latest:
+            latest, who = principal, _principal(principal)
 
-        time = rfc3339(epoch + received)
-        back = f'{p0}"{key}"{p1}"{prev}"{p2}{who}{p3}{seq + 1}{p4}"{time}"{p5}'
+        back = f'{p0}"{key}"{p1}"{prev}"{p2}{who}{p3}{seq + 1}{p4}"{rfc3339(epoch + received)}"{p5}'
         prev = sha256(f"{prev}{front}{back}".encode()).hexdigest()
         written.append(f'{front}"hash":"{prev}",{back}\n')
 
-        duration, engine = str(milliseconds(completed - received)), str(milliseconds(answered - forwarded))
-        time = rfc3339(epoch + completed)
-        front = f"{f0}{bytes_out}{f1}{duration}{f2}{engine}{f3}"
+        duration, engine = milliseconds(completed - received), milliseconds(answered - forwarded)
+        front = f"{f0}{bytes_out}{f1}{duration!s}{f2}{engine!s}{f3}"
         seq += 2
-        back = f'{b0}"{key}"{b1}"{prev}"{b2}{who}{b3}{seq}{b4}{status}{b5}"{time}"{b6}'
+        back = f'{b0}"{key}"{b1}"{prev}"{b2}{who}{b3}{seq}{b4}{status}{b5}"{rfc3339(epoch + completed)}"{b6}'
         prev = sha256(f"{prev}{front}{back}".encode()).hexdigest()
         written.append(f'{front}"hash":"{prev}",{back}\n')
     return "".join(written).encode(), Place(seq, prev)
