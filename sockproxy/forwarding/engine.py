@@ -23,7 +23,7 @@ class Engine:
     def __init__(self, address: Address, limits: Limits, loop: asyncio.AbstractEventLoop, hangups: HangupWatch) -> None:
         self.address = address
         self._limits = limits
-        self._loop = loop
+        self.loop = loop
         self._hangups = hangups
         self._idle: list[Stream] = []
         self._opening: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class Engine:
     def open_another(self) -> None:
         """Opens one more connection to keep, for the next request that finds none."""
         if self._opening is None and self.busy_count + len(self._idle) < self._limits.engine_idle_connections_max:
-            self._opening = self._loop.create_task(self._open_another())
+            self._opening = self.loop.create_task(self._open_another())
 
     async def _open_another(self) -> None:
         try:
@@ -119,14 +119,14 @@ class Engine:
 
     async def _open(self) -> Stream:
         if self.address.scheme == "unix":
-            _, stream = await self._loop.create_unix_connection(self._new_stream, self.address.path)
+            _, stream = await self.loop.create_unix_connection(self._new_stream, self.address.path)
         else:
-            _, stream = await self._loop.create_connection(self._new_stream, self.address.host, self.address.port)
+            _, stream = await self.loop.create_connection(self._new_stream, self.address.host, self.address.port)
             keep_alive(stream)
         return stream
 
     def _new_stream(self) -> Stream:
-        return Stream(self._loop, self._hangups)
+        return Stream(self.loop, self._hangups)
 
     def _drop_ended(self) -> None:
         """Some connection has ended: if it was a kept one, it is not kept any longer."""

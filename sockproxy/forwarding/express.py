@@ -127,7 +127,7 @@ class Express:
         """Serves what it knows until something comes that it does not. `wait_seconds`: how long a connection may be
         without a request."""
         proxy, client = self._proxy, self._client
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Outcome] = proxy.loop.create_future()
         self._outcome = outcome
         self._deadline = proxy.deadlines.start(wait_seconds, self._waited_too_long, self._progress)
         proxy.waiting.add(self)

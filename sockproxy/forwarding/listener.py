@@ -85,11 +85,13 @@ class Listener:
         self._refuse = refuse
         self._limit_hit = limit_hit
         self._servers: list[asyncio.Server] = []
+        self._loop: asyncio.AbstractEventLoop  # from `start` on: asking for it costs a system call
         self._tasks: set[asyncio.Task[None]] = set()
         self._sent_away: set[asyncio.Task[None]] = set()
 
     async def start(self, loop: asyncio.AbstractEventLoop, hangups: HangupWatch) -> None:
         """Begins to accept."""
+        self._loop = loop
         for sock in self._sockets:
             create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
             server = await create(lambda: Stream(loop, hangups, self._accept), sock=sock, backlog=_BACKLOG)
@@ -117,7 +119,7 @@ class Listener:
             self._limit_hit(limit)
             self._send_away(client, limit)
             return
-        task = asyncio.get_running_loop().create_task(self._serve(client, principal))
+        task = self._loop.create_task(self._serve(client, principal))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._leave(done, principal))
 
@@ -130,7 +132,7 @@ class Listener:
         if len(self._sent_away) >= _SENT_AWAY_MAX:
             client.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._refuse(client, limit))
+        task = self._loop.create_task(self._refuse(client, limit))
         self._sent_away.add(task)
         task.add_done_callback(self._sent_away.discard)
 

@@ -51,7 +51,8 @@ async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: 
     wait_seconds = proxy.limits.head_seconds
     try:
         while not proxy.is_draining:
-            await _take_turns(proxy, client)
+            if client.is_write_paused or client.has_bytes:
+                await _take_turns(proxy, client)
             outcome = await express.next_request(wait_seconds)
             if outcome is Outcome.END or not await SERVE[outcome](proxy, client, gate, express):
                 break
@@ -89,7 +90,7 @@ async def _take_turns(proxy: Proxy, client: Stream) -> None:
     first."""
     if client.is_write_paused:
         await _within(proxy, client, client.drain())
-    elif client.has_bytes:
+    else:
         await asyncio.sleep(0)
 
 

@@ -255,7 +255,7 @@ class RoundTrip:
         exchange.status, exchange.is_tunnel = answer.status, True
         client.write(http1.serialise_response_head(1, answer.status, answer.reason, fields, answer.framing))
         client.on_eof = None
-        upstream.on_lost = client.close
+        upstream.on_lost = self._engine_lost
         down = Relay("upstream", upstream, client, ConnectionCut(), lambda: _pass_end(upstream, client))
         up = Relay("downstream", client, upstream, ConnectionCut(), lambda: _pass_end(client, upstream))
         idle = proxy.deadlines.start(
@@ -263,6 +263,8 @@ class RoundTrip:
         )
         try:
             down.start()
+            if upstream.is_lost:
+                self._engine_lost()
             if self._upload is not None:
                 await self._upload.wait()
             up.start()
@@ -297,6 +299,13 @@ class RoundTrip:
         upstream = self._engine_stream()
         upstream.close()
         self._proxy.deadlines.start(self._proxy.limits.linger_seconds, upstream.abort)
+
+    def _engine_lost(self) -> None:
+        """A tunnel's engine is gone: what it sent is still delivered, then the client sees it, too."""
+        client = self._client
+        client.close()
+        seconds = self._proxy.limits.keep_alive_seconds
+        self._proxy.deadlines.start(seconds, client.abort, lambda: client.unsent_bytes)
 
     def abandon(self) -> None:
         """Gives back what `run` has not: for a round trip that was sent but never ran."""

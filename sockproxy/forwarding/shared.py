@@ -109,6 +109,7 @@ class Proxy:
         self.engine = engine
         self.limits = limits
         self.deadlines = deadlines
+        self.loop = engine.loop  # kept, since asking for it costs a system call
         self.observers = observers
         self.has_express = has_express
         self.is_draining = False

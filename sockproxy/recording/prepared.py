@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from sockproxy.exchange import Exchange, Served, exchange_id
+from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.identity import Principal
 from sockproxy.recording.event import (
     PRINCIPAL_FIELDS,
