@@ -16,7 +16,7 @@ from benchmarks import contest, load, processes, report, syscalls
 from benchmarks.proxies import PROXIES, Missing, check_installed
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort
 
-_USUAL = ("sockproxy", "haproxy", "nginx", "aiohttp")
+_USUAL = tuple(PROXIES)
 _CONNECTIONS_SPARE = 200  # beside the idle streams
 
 
