@@ -73,3 +73,24 @@ def rejected(reason: BadRequestReason = BadRequestReason.BOTH_LENGTHS, *, id: st
     exchange.completed_at = 100.001
     exchange.advance(Stage.REJECTED)
     return exchange
+
+
+class MemorySink:
+    """Keeps the lines of a trail."""
+
+    name = "memory"
+    last_line = b""
+    fragment = b""
+
+    def __init__(self) -> None:
+        self.lines = b""
+
+    def write(self, lines: bytes, *, may_wait: bool) -> int:
+        self.lines += lines
+        return len(lines)
+
+    def cut_fragment(self) -> None: ...
+
+    def reopen(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -41,7 +41,7 @@ from sockproxy.operating.observers import Observers
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics
 from sockproxy.wire import http1
-from tests.exchanges import CATALOGUE
+from tests.exchanges import CATALOGUE, MemorySink
 from tests.streams import PRINCIPAL, Peer, World, until
 
 READ = b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\nUser-Agent: test\r\n\r\n"
@@ -53,27 +53,6 @@ ALLOW_ALL = load_policy("allow-all", CATALOGUE)
 
 
 # --- both arms
-
-
-class MemorySink:
-    """Keeps the lines of a trail."""
-
-    name = "memory"
-    last_line = b""
-    fragment = b""
-
-    def __init__(self) -> None:
-        self.lines = b""
-
-    def write(self, lines: bytes, *, may_wait: bool) -> int:
-        self.lines += lines
-        return len(lines)
-
-    def cut_fragment(self) -> None: ...
-
-    def reopen(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Counted:

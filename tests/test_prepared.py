@@ -13,26 +13,7 @@ from sockproxy.judging.policy import Decision, Effect, Reason
 from sockproxy.recording.audit import Chain
 from sockproxy.recording.event import completed_event, decided_event
 from sockproxy.recording.prepared import Place, lines, prepare
-from tests.exchanges import CATALOGUE, DOCKER_CLI, LIST, answered, decided
-
-
-class MemorySink:
-    name = "memory"
-    last_line = b""
-    fragment = b""
-
-    def __init__(self) -> None:
-        self.lines = b""
-
-    def write(self, lines: bytes, *, may_wait: bool) -> int:
-        self.lines += lines
-        return len(lines)
-
-    def cut_fragment(self) -> None: ...
-
-    def reopen(self) -> None: ...
-
-    def close(self) -> None: ...
+from tests.exchanges import CATALOGUE, DOCKER_CLI, LIST, MemorySink, answered, decided
 
 
 class Kind(NamedTuple):

@@ -57,15 +57,17 @@ _PATH_SAFE = "/:@!$&'()*+,="
 # characters as they are, an upper-case escape for everything else.
 _QUERY_TEXT = (
     r"[A-Za-z0-9._~+-]*+"
-    r"(?:%(?:[0189A-F][0-9A-F]|2[1-9A-CF]|3[A-F]|40|5[B-E]|60|7[BCDF])[A-Za-z0-9._~+-]*+)*+"
+    r"(?:%(?:[0189A-F][0-9A-F]|2[1-9A-CF]|3[A-F]|40|5[B-E]|60|7[BCDF])[A-Za-z0-9._~+-]*+)*"
 )
 _CANONICAL_QUERY_TEXT = re.compile(_QUERY_TEXT)
 
+# No possessive groups, `(...)*+`, here or elsewhere: Python before 3.11.5, which is Debian 12's, matches them wrongly.
+# Possessive character classes are right, and they are what keeps these patterns linear.
 # What is canonical already; the path in the characters that names consist of, no segment beginning with a dot.
 _CANONICAL_TARGET = re.compile(
     rf"(?:/v({_VERSION_TEXT})|(?!/v[0-9.]+/))"
-    r"((?:/[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*+)++)"
-    rf"(?:\?({_QUERY_TEXT}={_QUERY_TEXT}(?:&{_QUERY_TEXT}={_QUERY_TEXT})*+))?+"
+    r"((?:/[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*+)+)"
+    rf"(?:\?({_QUERY_TEXT}={_QUERY_TEXT}(?:&{_QUERY_TEXT}={_QUERY_TEXT})*))?"
 )
 
 _PARAMETER = re.compile(r"\{\w+(?::([^{}]*))?\}")  # in a route: "{id}", "{name:.*}"

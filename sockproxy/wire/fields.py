@@ -29,7 +29,7 @@ _FIELD_LINES = re.compile(
 )
 
 # RFC 9110, 5.6.1.2: #element => [ element ] *( OWS "," OWS [ element ] )
-_TOKEN_LIST = re.compile(rb"(?:" + _TCHAR + rb"++)?+(?:[ \t]*+,[ \t]*+(?:" + _TCHAR + rb"++)?+)*+")
+_TOKEN_LIST = re.compile(rb"(?:" + _TCHAR + rb"++)?(?:[ \t]*+,[ \t]*+(?:" + _TCHAR + rb"++)?)*")
 
 LIST_ELEMENTS_MAX = 100
 """Members of a Connection or Trailer field; the docker clients that were looked at send one."""

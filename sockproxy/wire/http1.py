@@ -63,7 +63,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 # RFC 9110, 7.2: Host = uri-host [ ":" port ]; RFC 3986, 3.2.2: an IP literal in brackets, or a (possibly empty) name.
 _HOST = re.compile(
-    rb"(?:\[[0-9A-Za-z:.\-_~%!$&'()*+,;=]++\]|(?:[0-9A-Za-z.\-_~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)(?::[0-9]*+)?+"
+    rb"(?:\[[0-9A-Za-z:.\-_~%!$&'()*+,;=]++\]|(?:[0-9A-Za-z.\-_~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*+)?"
 )
 
 
