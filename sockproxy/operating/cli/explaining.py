@@ -124,6 +124,8 @@ def _as_text(answer: Answer, method: str, has_body: bool) -> list[str]:
     """The answer in the first line, what it rests on below."""
     effect = click.style(f"{answer.effect:<5}", fg=_COLOURS[answer.effect], bold=True)
     because = f"rule {answer.rule}: {answer.reason}" if answer.rule else answer.reason
+    if answer.shadow is Effect.DENY:
+        because = f"only because of the mode shadow: {because}"
     grounds = _grounds(answer, method, has_body)
     return [
         f"{effect}  {answer.operation_id or 'unknown operation'}   {tables.printable(because)}",
