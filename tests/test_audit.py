@@ -466,3 +466,15 @@ def test_however_a_sink_fails_nothing_passes_unrecorded(
     recorder.trail.close()
     assert is_chain(sink.content)
     assert len(sink.events) == 2 * len(steps)
+
+
+def test_what_was_lost_at_the_end_is_not_written_later() -> None:
+    sink = MemorySink(room=0)
+    recorder = Recorder((sink, "continue"))
+    recorder.passes(decided(LIST, ALLOWED, id="a-1"))
+    recorder.trail.close()
+    assert recorder.counts["memory", "lost"] == 2
+    sink.room = 1 << 20
+    writes = sink.writes
+    recorder.trail.flush()
+    assert (sink.writes, sink.content) == (writes, b"")

@@ -61,3 +61,23 @@ async def test_limits_of_different_length_expire_in_their_order() -> None:
     deadlines.start(SHORT, lambda: order.append("short"))
     await asyncio.wait_for(done.wait(), 5)
     assert order == ["short", "long"]
+
+
+async def test_stopping_behind_the_end_of_all_is_fine() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    deadline = deadlines.start(SHORT, lambda: None)
+    deadlines.close()
+    deadlines.stop(deadline)
+
+
+async def test_an_expiry_may_start_and_stop_others() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    expired = asyncio.Event()
+    other = deadlines.start(SHORT, lambda: None)
+
+    def expire() -> None:
+        deadlines.stop(other)
+        deadlines.start(SHORT / 2, expired.set)
+
+    deadlines.start(SHORT, expire)
+    await asyncio.wait_for(expired.wait(), 5)

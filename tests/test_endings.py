@@ -215,3 +215,35 @@ async def test_an_early_reset_is_no_ones_trouble() -> None:
         await engine.receive_until(HEAD_END)
         await engine.send(OK)
         assert (await client.receive_until(b"[]")).endswith(b"[]")
+
+
+async def test_tunnels_that_have_ended_leave_nothing_behind() -> None:
+    async with open_world() as world:
+        before = running_limits(world)
+        for _ in range(3):
+            client = await world.connect()
+            await client.send(b"POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\n" + UPGRADE + b"\r\n")
+            engine = await world.accept()
+            await engine.receive_until(HEAD_END)
+            await engine.send(UPGRADED)
+            await client.receive_until(HEAD_END)
+            client.finish()
+            engine.finish()
+            await world.tasks[-1]
+        assert running_limits(world) == before
+        assert not world.proxy.ended_tunnels
+        assert world.proxy.engine.busy_count == 0
+
+
+def running_limits(world: World) -> int:
+    return sum(map(len, world.proxy.deadlines._running.values()))
+
+
+async def test_who_hangs_up_behind_pipelined_bytes_on_the_express_way_is_noticed() -> None:
+    async with open_world() as world:
+        client, engine = await answer_known(world)
+        await client.send(GET)
+        await engine.receive_until(HEAD_END)
+        await client.send(GET)  # while the first is not answered
+        client.close()
+        assert await engine.receive_all() == b""

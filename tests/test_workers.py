@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import pickle
 import signal
 import socket
+import struct
 from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from sockproxy.operating.workers import Worker, ask_metrics, fork_workers, supervise, tell_metrics, trail_of
+from sockproxy.operating.workers import Inquiry, Worker, fork_workers, supervise, tell_metrics, trail_of
 from sockproxy.recording.metrics import Sum, tell
 
 
@@ -45,11 +47,11 @@ async def test_metrics_are_summed_and_states_are_not() -> None:
         Counter("sockproxy_requests", "Requests.", ["code"], registry=registry).labels("200").inc(requests)
         Gauge("sockproxy_engine_up", "Up.", registry=registry).set(is_up)
         ours, theirs = socket.socketpair()
-        tell_metrics(theirs, partial(tell, registry))
+        tell_metrics(theirs, partial(tell, registry), lambda: None)
         workers.append(Worker(0, ours))
         told.append(theirs)
     registry = CollectorRegistry()
-    Sum(lambda: ask_metrics(workers), registry)
+    Sum(Inquiry(workers).ask, registry)
     await loop.run_in_executor(None, lambda: list(registry.collect()))  # the parent is another process, in life
     values = await loop.run_in_executor(
         None, lambda: {s.name: s.value for m in registry.collect() for s in m.samples if "created" not in s.name}
@@ -62,3 +64,37 @@ async def test_metrics_are_summed_and_states_are_not() -> None:
 )
 def test_each_worker_has_a_trail_of_its_own(file: str, number: int, trail: str) -> None:
     assert trail_of(file, number) == trail
+
+
+async def test_a_late_answer_is_passed_over() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    loop = asyncio.get_running_loop()
+    inquiry = Inquiry([Worker(0, ours)])
+
+    def answer(number: int, name: str) -> bytes:
+        told = pickle.dumps([(name, "", "gauge", [])])
+        return struct.pack("!QI", number, len(told)) + told
+
+    asking = loop.run_in_executor(None, inquiry.ask)
+    await loop.sock_recv(theirs, 8)
+    late = answer(1, "late")
+    await loop.sock_sendall(theirs, late[:10])
+    ours.shutdown(socket.SHUT_RD)  # as if its time were over, in the middle of the answer
+    with pytest.raises(OSError, match="ended"):
+        await asking
+    ours.close()
+    theirs.close()
+
+    ours, theirs = socket.socketpair()
+    inquiry = Inquiry([Worker(0, ours)])
+    theirs.sendall(answer(0, "older") + answer(1, "asked for"))
+    assert [told[0] for told in await loop.run_in_executor(None, inquiry.ask)] == ["asked for"]
+
+
+async def test_a_worker_whose_parent_is_gone_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    orphaned = asyncio.Event()
+    tell_metrics(theirs, list, orphaned.set)
+    ours.close()
+    await asyncio.wait_for(orphaned.wait(), 5)

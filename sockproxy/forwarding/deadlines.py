@@ -53,7 +53,7 @@ class Deadlines:
     def stop(self, deadline: Deadline | None) -> None:
         """Ends a limit; None and one that has expired are fine."""
         if deadline is not None:
-            self._running[deadline.seconds].pop(deadline.number, None)
+            self._running.get(deadline.seconds, {}).pop(deadline.number, None)
 
     def sweep(self, seconds: float, look: Callable[[float], None]) -> None:
         """Calls `look` with the loop's time at every tick, for waits that are too many and too short for an entry each;

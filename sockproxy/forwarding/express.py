@@ -225,8 +225,9 @@ class Express:
             self._leave(Outcome.END)
         elif self._client.is_lost:
             upstream.close()
-        elif not self._client.has_bytes:
-            upstream.write_eof()
+        else:
+            if not self._client.has_bytes:
+                upstream.write_eof()
             self._client.watch_hangup()
 
     def _upstream_ended(self) -> None:

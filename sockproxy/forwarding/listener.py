@@ -201,28 +201,28 @@ def _link(path: str) -> str | None:
 
 
 class SocketFile(NamedTuple):
-    """The file of a unix socket that we bound, and which one it is."""
+    """The file of a unix socket that we bound. `descriptor` is open on it, so that no other file gets its inode number."""
 
     path: str
-    device: int
-    inode: int
+    descriptor: int
 
 
 def socket_files(sockets: Iterable[socket.socket]) -> tuple[SocketFile, ...]:
     """The files of those that are bound to one. To be asked before the loop gets them, since it closes them."""
     paths = [str(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
-    return tuple(SocketFile(path, found.st_dev, found.st_ino) for path in paths if path for found in [os.stat(path)])
+    return tuple(SocketFile(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in paths if path)
 
 
 def remove_socket_files(files: Iterable[SocketFile]) -> None:
     """Removes them, but for those in whose place somebody else listens by now."""
-    for path, device, inode in files:
+    for path, descriptor in files:
         try:
-            found = os.stat(path)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                Path(path).unlink(missing_ok=True)
         except FileNotFoundError:
             continue  # lawful: somebody has removed it already
-        if (found.st_dev, found.st_ino) == (device, inode):
-            Path(path).unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def bind(

@@ -298,14 +298,16 @@ class RoundTrip:
         """The client is gone: what it sent is still delivered, then the engine sees it, too."""
         upstream = self._engine_stream()
         upstream.close()
-        self._proxy.deadlines.start(self._proxy.limits.linger_seconds, upstream.abort)
+        if upstream.unsent_bytes:
+            self._proxy.deadlines.start(self._proxy.limits.linger_seconds, upstream.abort)
 
     def _engine_lost(self) -> None:
         """A tunnel's engine is gone: what it sent is still delivered, then the client sees it, too."""
         client = self._client
         client.close()
-        seconds = self._proxy.limits.keep_alive_seconds
-        self._proxy.deadlines.start(seconds, client.abort, lambda: client.unsent_bytes)
+        if client.unsent_bytes:
+            seconds = self._proxy.limits.keep_alive_seconds
+            self._proxy.deadlines.start(seconds, client.abort, lambda: client.unsent_bytes)
 
     def abandon(self) -> None:
         """Gives back what `run` has not: for a round trip that was sent but never ran."""

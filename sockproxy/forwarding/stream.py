@@ -278,7 +278,7 @@ class Stream(asyncio.Protocol):
 
     async def sent(self) -> None:
         """Returns when a closing connection has sent all that was buffered, or is gone."""
-        if self.unsent_bytes:
+        while self.unsent_bytes:
             await self._drained()
 
     async def _drained(self) -> None:

@@ -43,13 +43,21 @@ from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
 from sockproxy.operating.observers import Observers
-from sockproxy.operating.workers import Worker, ask_metrics, fork_workers, supervise, tell_metrics, trail_of
+from sockproxy.operating.workers import (
+    Inquiry,
+    Worker,
+    end_with_parent,
+    fork_workers,
+    supervise,
+    tell_metrics,
+    trail_of,
+)
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
-    from aiohttp.web import AppRunner
+    pass
 
 log = logging.getLogger("sockproxy")
 
@@ -251,12 +259,15 @@ async def _run(
 def _serve_by_workers(config: Config, reload: Reload, sockets: Sockets, count: int) -> int:
     def work(number: int, channel: socket.socket) -> int:
         def on_started(service: Service) -> None:
-            tell_metrics(channel, lambda: tell(service.registry))
+            tell_metrics(channel, lambda: tell(service.registry), end_with_parent)
 
         uvloop.run(_run(_of_worker(config, number), lambda: _of_worker(reload(), number), sockets, on_started))
         return 0
 
     workers = fork_workers(count, work)
+    for bound in sockets.values():
+        for sock in bound:
+            sock.close()  # the workers have them: who connects while they drain must not wait in a queue that nobody serves
     return 0 if uvloop.run(_supervise(config, workers)) else 1
 
 
@@ -271,7 +282,7 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
     stop = stop_signal()
     loop = asyncio.get_running_loop()
     registry = Registry()
-    Sum(lambda: ask_metrics(workers), registry)
+    Sum(Inquiry(workers).ask, registry)
     hangups = HangupWatch(loop)
     engine = Engine(config.engine, config.limits, loop, hangups)
 
@@ -284,7 +295,7 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
     finally:
         hangups.close()
         if admin is not None:
-            await admin[0].cleanup()
+            await admin[0]()
 
 
 @asynccontextmanager
@@ -303,15 +314,15 @@ async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
         service.metrics.engine_up(is_up)
         return _readiness(config, service.proxy.is_draining, is_up)
 
-    admin = None
+    end_admin = None
     try:
         if config.admin is not None:
-            admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
+            end_admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
         yield service
     finally:
         await service.drain()
-        if admin is not None:
-            await admin.cleanup()
+        if end_admin is not None:
+            await end_admin()
 
 
 def _readiness(config: Config, is_draining: bool, is_up: bool) -> tuple[bool, str]:
@@ -337,7 +348,7 @@ def stop_signal() -> asyncio.Event:
 
 async def _start_admin(
     address: Address, registry: Registry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
-) -> "tuple[AppRunner, Address]":
+) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: aiohttp takes longer to import than all the rest, and clients are already served.
     from sockproxy.operating.admin import make_application, start_admin
@@ -345,9 +356,15 @@ async def _start_admin(
     sockets = bind(address, mode=0o600)
     if address.scheme == "tcp":
         address = address._replace(port=sockets[0].getsockname()[1])
+    files = socket_files(sockets)
     runner = await start_admin(make_application(registry, readiness), sockets)
     log.info("admin", extra={"address": str(address)})
-    return runner, address
+
+    async def end() -> None:
+        await runner.cleanup()
+        remove_socket_files(files)
+
+    return end, address
 
 
 def raise_descriptor_limit(config: Config) -> None:

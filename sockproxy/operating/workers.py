@@ -18,11 +18,13 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sockproxy.errors import ConfigError
 from sockproxy.recording.metrics import Told
 
 log = logging.getLogger("sockproxy")
 
-_LENGTH = struct.Struct("!I")
+_QUESTION = struct.Struct("!Q")  # its number
+_ANSWER = struct.Struct("!QI")  # the number of its question, and how many bytes follow
 _ANSWER_SECONDS = 5.0
 """How long a worker may take to tell its metrics; a scrape's own limit is 10 seconds by default."""
 
@@ -35,7 +37,9 @@ class Worker(NamedTuple):
 
 
 def fork_workers(count: int, work: Callable[[int, socket.socket], int]) -> list[Worker]:
-    """Starts `count` processes that run `work(number, channel)` and end with its exit code. Before any loop runs."""
+    """Starts `count` processes that run `work(number, channel)` and end with its exit code. Before any loop runs. From now on
+    SIGHUP is ignored where nobody has asked for it: it would end who is not ready to be reloaded yet."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     workers: list[Worker] = []
     for number in range(1, count + 1):
         ours, theirs = socket.socketpair()
@@ -47,6 +51,10 @@ def fork_workers(count: int, work: Callable[[int, socket.socket], int]) -> list[
             code = 1
             try:
                 code = work(number, theirs)
+            except ConfigError as error:
+                log.error("worker-failed", extra={"reason": str(error)})
+            except BaseException:
+                log.exception("worker-failed")  # lawful: nobody is above to see it
             finally:
                 os._exit(code)  # the parent's clean-up (sockets' files) is not a worker's
         theirs.close()
@@ -93,45 +101,77 @@ def _signal_all(workers: list[Worker], number: int) -> None:
             continue  # lawful: it has ended already
 
 
-def tell_metrics(channel: socket.socket, tell: Callable[[], list[Told]]) -> None:
-    """In a worker: answers each question of the parent with what `tell` says."""
-    channel.setblocking(False)
-    asyncio.get_running_loop().add_reader(channel.fileno(), _tell, channel, tell)
+def end_with_parent() -> None:
+    """Drains: without its parent a worker is nobody's."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _tell(channel: socket.socket, tell: Callable[[], list[Told]]) -> None:
-    if not channel.recv(1):
-        asyncio.get_running_loop().remove_reader(channel.fileno())
-        return
-    told = pickle.dumps(tell())
-    channel.setblocking(True)  # a few tens of KiB to a parent that waits for them
-    channel.sendall(_LENGTH.pack(len(told)) + told)
-    channel.setblocking(False)
+def tell_metrics(channel: socket.socket, tell: Callable[[], list[Told]], on_orphaned: Callable[[], None]) -> None:
+    """In a worker: answers each question of the parent with what `tell` says; `on_orphaned` is called when it is gone."""
+    loop = asyncio.get_running_loop()
+    connecting = loop.create_task(loop.create_unix_connection(lambda: _Teller(tell, on_orphaned), sock=channel))
+    connecting.add_done_callback(asyncio.Task.result)  # keeps it until then, and lets a fault be seen
 
 
-def ask_metrics(workers: list[Worker]) -> list[Told]:
-    """All that every worker tells. Raises OSError if one does not answer."""
-    for worker in workers:
-        worker.channel.settimeout(_ANSWER_SECONDS)
-        worker.channel.sendall(b"?")
-    return [told for worker in workers for told in _read(worker.channel)]
+class _Teller(asyncio.Protocol):
+    """A worker's end of its channel. It never waits for the parent: an answer that would pile up is not given."""
+
+    def __init__(self, tell: Callable[[], list[Told]], on_orphaned: Callable[[], None]) -> None:
+        self._tell = tell
+        self._on_orphaned = on_orphaned
+        self._question = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream socket's Transport
+
+    def data_received(self, data: bytes) -> None:
+        self._question += data
+        while len(self._question) >= _QUESTION.size and self._transport is not None:
+            (number,) = _QUESTION.unpack(self._question[: _QUESTION.size])
+            self._question = self._question[_QUESTION.size :]
+            if self._transport.get_write_buffer_size() == 0:
+                told = pickle.dumps(self._tell())
+                self._transport.write(_ANSWER.pack(number, len(told)) + told)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_orphaned()
 
 
-def _read(channel: socket.socket) -> list[Told]:
-    (length,) = _LENGTH.unpack(_read_exactly(channel, _LENGTH.size))
-    # Our own child wrote it, over a socket that nobody else has.
-    told: list[Told] = pickle.loads(_read_exactly(channel, length))  # noqa: S301
-    return told
+class Inquiry:
+    """The parent's end of all channels. An answer that came too late is passed over when the next question is asked."""
 
+    def __init__(self, workers: list[Worker]) -> None:
+        self._workers = workers
+        self._got = [bytearray() for _ in workers]
+        self._number = 0
 
-def _read_exactly(channel: socket.socket, size: int) -> bytes:
-    got = bytearray()
-    while len(got) < size:
-        piece = channel.recv(size - len(got))
-        if not piece:
-            raise ConnectionError("a worker has ended")
-        got += piece
-    return bytes(got)
+    def ask(self) -> list[Told]:
+        """All that every worker tells. Raises OSError if one does not answer in time."""
+        self._number += 1
+        for worker in self._workers:
+            worker.channel.settimeout(_ANSWER_SECONDS)
+            worker.channel.sendall(_QUESTION.pack(self._number))
+        return [
+            told
+            for worker, got in zip(self._workers, self._got, strict=True)
+            for told in self._answer(worker.channel, got)
+        ]
+
+    def _answer(self, channel: socket.socket, got: bytearray) -> list[Told]:
+        while True:
+            while len(got) < _ANSWER.size or len(got) < _ANSWER.size + _ANSWER.unpack_from(got)[1]:
+                piece = channel.recv(1 << 16)
+                if not piece:
+                    raise ConnectionError("a worker has ended")
+                got += piece
+            number, length = _ANSWER.unpack_from(got)
+            raw = bytes(got[_ANSWER.size : _ANSWER.size + length])
+            del got[: _ANSWER.size + length]
+            if number == self._number:
+                # Our own child wrote it, over a socket that nobody else has.
+                told: list[Told] = pickle.loads(raw)  # noqa: S301
+                return told
 
 
 def trail_of(file: str, number: int) -> str:

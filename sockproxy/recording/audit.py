@@ -229,6 +229,8 @@ class Chain:
         """Offers what waits once more, counts the rest as lost, closes the sink."""
         if not self.flush(may_wait=True):
             self._count_events(self.sink.name, "lost", self._pending_lines)
+        self._pending.clear()
+        self._pending_lines = self.pending_bytes = 0
         self.sink.close()
 
     def _append(self, event: Event) -> None:
