@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvloop
 
@@ -56,15 +56,10 @@ from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from sockproxy.recording.sinks import open_sink
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
-_FLUSH_SECONDS = (
-    0.002  # how long the record of a read may wait for others: one write for a burst, unnoticed by who reads it
-)
+_FLUSH_SECONDS = 0.002  # how long the record of a read may wait for others: one write for a burst
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -229,9 +224,8 @@ def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable
         uvloop.run(_run(config, reload, sockets, on_started))
         return 0
     finally:
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # all is done: who asks again must not make it look like a failure
+        # All is done: who asks again must not make it look like a failure.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         remove_socket_files(files)
 
 

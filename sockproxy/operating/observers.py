@@ -72,7 +72,6 @@ class Observers:
         try:
             self._metrics.served(batch)
             self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
-            self._trail.flush()
         except Exception:
             # Lawful: these reads have been answered, and whoever happens to be told of next must not pay for a fault of ours.
             log.exception("records-lost", extra={"reads": len(batch)})

@@ -114,10 +114,11 @@ class AuditTrail:
         self._flush_later()
 
     def served(self, batch: Sequence[Served], id_prefix: str, epoch: float) -> None:
-        """Records decision and outcome of reads at once (see `prepared`); not for sinks that are owed reads."""
+        """Records decision and outcome of reads at once (see `prepared`) and offers them to the sinks, since the batch has
+        waited already; not for sinks that are owed reads."""
         for chain in self._chains:
             chain.record_served(batch, id_prefix, epoch)
-        self._flush_later()
+        self.flush()
 
     def flush(self) -> None:
         """Offers everything that waits to its sink."""
@@ -199,8 +200,6 @@ class Chain:
         self._pending.append(both)
         self._pending_lines += 2 * len(batch)
         self.pending_bytes += len(both)
-        if self.pending_bytes >= BATCH_BYTES:
-            self.flush()
 
     def _has_room(self, events: int) -> bool:
         """Whether more may wait; if not, these events are lost, and counted."""
