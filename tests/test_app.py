@@ -368,6 +368,21 @@ async def test_what_needs_a_restart_is_named() -> None:
         assert await program.ask(READ) == (200, b"[]")
 
 
+async def test_a_line_that_was_never_finished_is_cut_off_and_told_of() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        write_config(folder, "ContainerList")
+        (folder / "audit.jsonl").write_bytes(b'{"api_version":"1.41","bo')
+        program = await start(folder)
+        async with asyncio.timeout(20):
+            cut = await program.event("audit-line-cut")
+            assert (cut["sink"], int(cut["bytes"])) == (f"{folder}/audit.jsonl", 25)
+            await program.started()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+        assert verify([f"{folder}/audit.jsonl"]).is_whole
+
+
 async def test_the_audit_goes_on_in_a_new_file_after_a_rename() -> None:
     async with open_all() as (program, _):
         audit = program.folder / "audit.jsonl"

@@ -130,11 +130,12 @@ class Service:
 
     async def start(self) -> None:
         """Accepts, and keeps an eye on the engine."""
-        loop = asyncio.get_running_loop()
+        for sink, cut in self.trail.cut_bytes.items():
+            log.warning("audit-line-cut", extra={"sink": sink, "bytes": cut})
         for listener in self.listeners:
-            await listener.start(loop, self.hangups)
+            await listener.start(self._loop, self.hangups)
         self.metrics.config_reload(success=True, time=time.time())
-        self._health = loop.create_task(self._watch_engine())
+        self._health = self._loop.create_task(self._watch_engine())
 
     async def drain(self) -> None:
         """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
@@ -188,6 +189,7 @@ class Service:
                     extra={"engine": str(self.config.engine)},
                 )
             was_up = is_up
+            self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             await asyncio.sleep(_HEALTH_SECONDS)
 
 

@@ -93,6 +93,8 @@ class AuditTrail:
     def decided(self, exchange: Exchange) -> None:
         """Records the decision. When this returns, the line of an allowed request that may change the engine is kept by
         every sink. Raises AuditRefused if one is not and its `on_failure` forbids to go on."""
+        if not self._chains:
+            return
         event = decided_event(exchange)
         is_allowed = exchange.decision is not None and exchange.decision.effect is Effect.ALLOW
         has_effect = is_allowed and may_change_engine(exchange.classified)
@@ -108,6 +110,8 @@ class AuditTrail:
 
     def completed(self, exchange: Exchange) -> None:
         """Records the outcome, as soon as may be. Never raises: what happened has happened."""
+        if not self._chains:
+            return
         event = completed_event(exchange)
         for chain in self._chains:
             chain.record(event, at_once=False)
