@@ -50,10 +50,11 @@ async def test_who_connects_while_they_drain_is_turned_away_at_once() -> None:
         await program.event("draining")
         try:
             late = await program.connect()
+            assert await late.receive_all() == b""
         except (ConnectionRefusedError, FileNotFoundError):
             pass  # nobody listens any more
-        else:
-            assert await late.receive_all() == b""
+        except ConnectionResetError:
+            pass  # the socket was closed while it waited to be accepted
         engine.release.set()
         assert (await busy.receive_until(b"[]")).endswith(b"[]")
         assert await program.ended() == 0
