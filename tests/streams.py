@@ -15,7 +15,8 @@ from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.proxy import serve_connection
+from sockproxy.forwarding.proxy import Connections
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.catalogue import Catalogue
@@ -103,16 +104,18 @@ class World:
         self.served: list[tuple[Exchange, int, int]] = []  # what went the express way
         self.refuses_records = False
         self._engine_socket = engine_socket
-        self._hangups = HangupWatch(asyncio.get_running_loop())
+        self._readiness = Readiness(asyncio.get_running_loop())
+        self.connections = Connections(proxy, self._readiness)
         self._peers: list[Peer] = []
-        self.tasks: list[asyncio.Task[None]] = []
+        self.endings: list[asyncio.Event] = []  # of the connections, in their order
 
     async def connect(self) -> Peer:
         """A client, served by the proxy from now on."""
-        loop = asyncio.get_running_loop()
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        _, stream = await loop.create_unix_connection(lambda: Stream(loop, self._hangups), sock=near)
-        self.tasks.append(loop.create_task(serve_connection(self.proxy, stream, self.gate, PRINCIPAL)))
+        near.setblocking(False)
+        ended = asyncio.Event()
+        self.endings.append(ended)
+        self.connections.enter(near, self.gate, PRINCIPAL, lambda _: ended.set())
         return self._keep(Peer(far))
 
     async def accept(self) -> Peer:
@@ -128,12 +131,12 @@ class World:
         """From now on the engine cannot be reached."""
         self._engine_socket.close()
 
-    def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
+    async def close(self) -> None:
+        self.connections.drain()
+        await self.connections.finished(0)
         for peer in self._peers:
             peer.close()
-        self._hangups.close()
+        self._readiness.end()
 
     def _keep(self, peer: Peer) -> Peer:
         self._peers.append(peer)
@@ -193,8 +196,7 @@ async def open_world(policy: str = "allow-all", **limits: float) -> AsyncIterato
         try:
             yield world
         finally:
-            world.close()
-            await asyncio.gather(*world.tasks, return_exceptions=True)
+            await world.close()
             engine.close()
             deadlines.close()
             hangups.close()

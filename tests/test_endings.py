@@ -138,7 +138,7 @@ async def test_who_does_not_read_its_denials_is_not_served_on() -> None:
     async with open_world("kubernetes-1.4", keep_alive_seconds=0.1) as world:
         client = await world.connect()
         sending = asyncio.create_task(client.send(b"GET /x HTTP/1.1\r\nHost:\r\n\r\n" * 60_000))
-        await world.tasks[0]  # its time is over
+        await world.endings[0].wait()  # its time is over
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             await sending
         assert len(world.exchanges) < 10_000
@@ -150,9 +150,9 @@ async def test_what_is_under_way_when_time_is_over_is_recorded() -> None:
         told = len(world.exchanges)
         await client.send(GET)
         await engine.receive_until(HEAD_END)
-        assert world.proxy.express_in_flight() == 1
-        world.tasks[0].cancel()
-        await asyncio.gather(*world.tasks, return_exceptions=True)
+        assert world.connections.express_busy_count == 1
+        world.connections.drain()
+        await world.connections.finished(0.01)
         assert [exchange.stage for exchange in world.exchanges[told:]] == [Stage.FAILED]
         assert await engine.receive_all() == b""
         assert world.proxy.engine.busy_count == 0
@@ -167,8 +167,8 @@ async def test_draining_does_not_wait_for_a_tunnel_that_the_engine_has_ended() -
         await engine.send(UPGRADED + b"bye")
         engine.finish()
         assert (await client.receive_all()).endswith(b"bye")
-        world.proxy.drain()
-        await world.tasks[0]
+        world.connections.drain()
+        await world.endings[0].wait()
         assert world.exchanges[0].stage is Stage.ANSWERED
 
 
@@ -208,7 +208,7 @@ async def test_an_early_reset_is_no_ones_trouble() -> None:
             client = await world.connect()
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
-        await asyncio.gather(*world.tasks)
+        await asyncio.gather(*(ended.wait() for ended in world.endings))
         client = await world.connect()
         await client.send(GET)
         engine = await world.accept()
@@ -229,7 +229,7 @@ async def test_tunnels_that_have_ended_leave_nothing_behind() -> None:
             await client.receive_until(HEAD_END)
             client.finish()
             engine.finish()
-            await world.tasks[-1]
+            await world.endings[-1].wait()
         assert running_limits(world) == before
         assert not world.proxy.ended_tunnels
         assert world.proxy.engine.busy_count == 0

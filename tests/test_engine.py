@@ -11,10 +11,10 @@ import pytest
 
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.engine import Engine, keep_alive
+from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.stream import HangupWatch
-from tests.streams import Peer, open_pairs, until
+from tests.streams import Peer, until
 
 PONG = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
@@ -183,51 +183,50 @@ async def test_closing_closes_the_kept_ones(tmp_path: Path) -> None:
         assert await peers[1].receive(7) == b"goes on"
 
 
-# --- one more
+# --- bare ones
 
 
-async def test_open_another_opens_one_to_keep(tmp_path: Path) -> None:
+async def test_a_kept_connection_becomes_a_bare_socket_and_a_stream_again(tmp_path: Path) -> None:
     async with open_both(tmp_path) as (engine, dockerd):
-        engine.open_another()
-        engine.open_another()  # one at a time
-        await dockerd.accept()
-        await until(lambda: engine.idle_count)
-        assert (engine.idle_count, engine.busy_count) == (1, 0)
-        engine.open_another()
-        await until(lambda: engine.idle_count == 2)
-
-
-async def test_open_another_keeps_to_the_limit(tmp_path: Path) -> None:
-    async with open_both(tmp_path, engine_idle_connections_max=1) as (engine, _):
-        stream = await engine.connect()
-        engine.open_another()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert (engine.idle_count, engine.busy_count) == (0, 1)
+        engine.release(await engine.connect(), is_reusable=True)
+        peer = await dockerd.accept()
+        bare = engine.take_bare()
+        assert bare is not None
+        assert (engine.idle_count, engine.busy_count, engine.bare_count) == (0, 0, 1)
+        bare.send(b"there")
+        assert await peer.receive(5) == b"there"
+        await peer.send(b"and back")
+        stream = await engine.adopt(bare, b"once ")
+        assert (engine.idle_count, engine.busy_count, engine.bare_count) == (0, 1, 0)
+        await until(lambda: stream.received == b"once and back")
+        stream.take_all()
         engine.release(stream, is_reusable=True)
         assert engine.idle_count == 1
 
 
-async def test_open_another_bears_that_the_engine_is_away(tmp_path: Path) -> None:
-    async with open_engine(Address("unix", path=str(tmp_path / "none.sock"))) as engine:
-        engine.open_another()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert (engine.idle_count, engine.busy_count) == (0, 0)
-
-
-async def test_closing_ends_the_one_that_is_being_opened(tmp_path: Path) -> None:
+async def test_without_a_kept_connection_there_is_no_bare_one(tmp_path: Path) -> None:
     async with open_both(tmp_path) as (engine, dockerd):
-        engine.open_another()
-        await asyncio.sleep(0)
-        engine.close()
-        accepting = asyncio.create_task(dockerd.accept())
-        for _ in range(50):
-            await asyncio.sleep(0)
-        assert engine.idle_count == 0
-        if accepting.done():
-            assert await accepting.result().receive_all() == b""
-        accepting.cancel()
+        assert engine.take_bare() is None
+        engine.release(await engine.connect(), is_reusable=True)
+        (await dockerd.accept()).close()
+        await until(lambda: engine.idle_count == 0)
+        assert engine.take_bare() is None
+        assert engine.bare_count == 0
+
+
+async def test_bare_ones_count_for_the_limit_until_they_are_dropped(tmp_path: Path) -> None:
+    async with open_both(tmp_path, engine_idle_connections_max=1) as (engine, dockerd):
+        first, second = await engine.connect(), await engine.connect()
+        peer, _ = await dockerd.accept(), await dockerd.accept()
+        engine.release(first, is_reusable=True)
+        bare = engine.take_bare()
+        assert bare is not None
+        engine.release(second, is_reusable=True)
+        assert engine.idle_count == 0  # it was closed
+        engine.drop_bare(bare)
+        assert await peer.receive_all() == b""
+        engine.release(await engine.connect(), is_reusable=True)
+        assert engine.idle_count == 1
 
 
 # --- whether it is there
@@ -290,13 +289,6 @@ async def test_connecting_is_limited_in_time_and_succeeds_when_there_is_room() -
     for sock in crowd:
         sock.close()
     dockerd.close()
-
-
-async def test_a_connection_between_two_files_needs_no_keepalive() -> None:
-    async with open_pairs(1) as [(stream, _)]:
-        stream.abort()
-        await until(lambda: stream.is_lost)
-        keep_alive(stream)  # it has no socket any more
 
 
 ANSWERS = {

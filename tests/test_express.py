@@ -147,7 +147,7 @@ async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: fl
         "test",
         limits=[field.name for field in fields(Limits)],
         sinks=[sink.name],
-        express_in_flight=lambda: proxy.express_in_flight(),
+        express_in_flight=lambda: world.connections.express_busy_count,
     )
     trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events)
     told = Counted(Observers(trail, metrics, "test", loop.call_soon))
@@ -163,8 +163,7 @@ async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: fl
             async with asyncio.timeout(5):  # what hangs is a failure of this test alone
                 yield Arm(world, told, trail, sink, registry)
         finally:
-            world.close()
-            await asyncio.gather(*world.tasks, return_exceptions=True)
+            await world.close()
             engine.close()
             deadlines.close()
             hangups.close()
@@ -362,7 +361,7 @@ class Talker:
     def __init__(self, arm: Arm, peer: Peer) -> None:
         self._arm = arm
         self._peer = peer
-        self._serving = arm.world.tasks[-1]
+        self._ended = arm.world.endings[-1]
         self._receiving = asyncio.create_task(peer.receive_all())
 
     async def say(self, pieces: list[bytes]) -> None:
@@ -371,11 +370,11 @@ class Talker:
         with suppress(BrokenPipeError, ConnectionResetError):
             for piece in pieces:
                 await self._peer.send(piece)
-                await until(lambda: is_taken(self._peer) or self._serving.done())
+                await until(lambda: is_taken(self._peer) or self._ended.is_set())
         await until(lambda: self._arm.told.count >= due or self.has_ended())
 
     def has_ended(self) -> bool:
-        return self._serving.done() or has_finished(self._peer)
+        return self._ended.is_set() or has_finished(self._peer)
 
     async def end(self) -> bytes:
         """Sends no more; all that came."""
@@ -383,7 +382,7 @@ class Talker:
             self._peer.finish()
         got = without_ids(await self._receiving)
         self._peer.close()
-        await self._serving
+        await self._ended.wait()
         return got
 
 
@@ -538,7 +537,6 @@ async def engine_gone_without_an_answer(arm: Arm) -> object:
 async def engine_gone_with_the_request_unread(arm: Arm) -> object:
     client, engine = await arm.warm()
     await client.send(READ)
-    await until(lambda: arm.world.proxy.engine.busy_count)
     await until(lambda: is_readable(engine))
     engine.close()  # a reset: the request may be repeated
     engine, head = await accept_request(arm.world)
@@ -590,7 +588,7 @@ async def draining_while_busy(arm: Arm) -> object:
     client, engine = await arm.warm()
     await client.send(READ)
     await engine.receive_until(HEAD_END)
-    arm.world.proxy.drain()
+    arm.world.connections.drain()
     await engine.send(OK)
     return await client.receive_all()  # tells the client that the connection ends: RFC 9112, 9.6
 
@@ -617,7 +615,7 @@ def test_what_happens_in_the_middle_is_the_same_on_both_ways(dialogue: Dialogue)
     assert assert_twins(dialogue).express_count > 0
 
 
-async def test_a_burst_opens_another_connection_to_keep() -> None:
+async def test_who_finds_no_kept_connection_opens_one_to_keep() -> None:
     async with open_arm(has_express=True) as arm:
         client, engine = await arm.warm()
         second = await arm.world.connect()
@@ -627,8 +625,10 @@ async def test_a_burst_opens_another_connection_to_keep() -> None:
         busy, _ = await accept_request(arm.world)
         await busy.send(OK)
         assert await second.receive(len(OK)) == OK
-        await until(lambda: arm.world.proxy.engine.idle_count == 2)
-        assert arm.world.proxy.engine.busy_count == 1
+        await until(lambda: arm.world.proxy.engine.idle_count == 1)
+        assert arm.world.connections.express_busy_count == 1
+        assert await exchange(second, busy) == OK
+        assert arm.told.express_count == 2  # by now both have one
 
 
 def test_a_late_answer_is_504_and_the_connection_stays() -> None:

@@ -18,7 +18,7 @@ from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.listener import Census, Listener, bind
-from sockproxy.forwarding.proxy import refuse_connection, serve_connection
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.operating.app import Service, bind_all
 from sockproxy.operating.config import config_from_options
@@ -129,25 +129,21 @@ async def body_stops_coming(world: World) -> None:
 @asynccontextmanager
 async def open_front(world: World) -> AsyncIterator[str]:
     """A listener in front of the proxy."""
-    loop = asyncio.get_running_loop()
-    hangups = HangupWatch(loop)
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         path = f"{folder}/d.sock"
         front = Listener(
             "front",
             bind(parse_address(path)),
             Census(world.proxy.limits),
-            lambda client, principal: serve_connection(world.proxy, client, world.gate, principal),
-            lambda client, limit: refuse_connection(world.proxy, client, limit),
+            lambda sock, principal, on_closed: world.connections.enter(sock, world.gate, principal, on_closed),
+            world.connections.send_away,
             world.limits_hit.append,
         )
-        await front.start(loop, hangups)
+        readiness = Readiness(asyncio.get_running_loop())
+        front.start(readiness)
         yield path
         front.stop_accepting()
-        for task in front.tasks:
-            task.cancel()
-        await asyncio.gather(*front.tasks, return_exceptions=True)
-        hangups.close()
+        readiness.end()
 
 
 def connections(count: int, *, is_last_refused: bool) -> Story:
@@ -261,7 +257,7 @@ async def rest_is_read_so_that_the_answer_arrives(world: World) -> None:
     await client.send(b"GET /a//b HTTP/1.1\r\nHost: d\r\n\r\n" + b"x" * 100_000)
     assert (await client.receive_all()).startswith(b"HTTP/1.1 400 ")
     client.finish()
-    await world.tasks[-1]
+    await world.endings[-1].wait()
 
 
 async def rest_never_ends(world: World) -> None:

@@ -9,7 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,7 @@ from sockproxy.forwarding import listener as listener_module
 from sockproxy.forwarding.address import parse_address
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.listener import Census, Listener, bind
-from sockproxy.forwarding.proxy import refuse_connection
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import Principal, identify
 from tests.streams import Peer, open_world, until
@@ -285,35 +284,37 @@ def test_who_has_all_his_places_leaves_others_theirs() -> None:
 @asynccontextmanager
 async def open_listener(
     folder: Path, url: str = "", **limits: int
-) -> AsyncIterator[tuple[Listener, str, list[Principal], list[str]]]:
-    """A listener that serves an echo: itself, where it is, who came, and the limits that were hit."""
-    loop = asyncio.get_running_loop()
-    hangups = HangupWatch(loop)
+) -> AsyncIterator[tuple[Listener, str, list[Principal], list[Principal], list[str]]]:
+    """A listener that serves an echo: itself, where it is, who came and who left, and the limits that were hit."""
     came: list[Principal] = []
+    left: list[Principal] = []
     hit: list[str] = []
 
-    async def serve(client: Stream, principal: Principal) -> None:
+    def enter(sock: socket.socket, principal: Principal, on_closed: Callable[[Principal], None]) -> None:
         came.append(principal)
-        while data := await client.read_some():
-            client.write(data)
-        client.close()
 
-    async def refuse(client: Stream, limit: str) -> None:
-        await refuse_connection(world.proxy, client, limit)
+        def echo() -> None:
+            if data := sock.recv(1000):
+                sock.send(data)
+            else:
+                readiness.close(sock)
+                on_closed(principal)
+                left.append(principal)
+
+        readiness.watch(sock, echo)
 
     sockets = bind(parse_address(url or f"unix://{folder}/d.sock"), mode=0o666)
     place = sockets[0].getsockname()
-    listener = Listener("front", sockets, Census(replace(Limits(), **limits)), serve, refuse, hit.append)
-    await listener.start(loop, hangups)
-    try:
-        async with asyncio.timeout(10), open_world() as world:
-            yield listener, place, came, hit
-    finally:
-        listener.stop_accepting()
-        for task in listener.tasks:
-            task.cancel()
-        await asyncio.gather(*listener.tasks, return_exceptions=True)
-        hangups.close()
+    readiness = Readiness(asyncio.get_running_loop())
+    async with asyncio.timeout(10), open_world() as world:
+        census = Census(replace(Limits(), **limits))
+        listener = Listener("front", sockets, census, enter, world.connections.send_away, hit.append)
+        listener.start(readiness)
+        try:
+            yield listener, place, came, left, hit
+        finally:
+            listener.stop_accepting()
+            readiness.end()
 
 
 async def connect(place: object) -> Peer:
@@ -331,7 +332,7 @@ async def is_served(peer: Peer) -> bool:
 @pytest.mark.parametrize("url", ["", "tcp://127.0.0.1:0"], ids=["unix", "tcp"])
 @pytest.mark.parametrize("limit", ["connections_max", "connections_per_principal_max"])
 async def test_one_above_the_limit_is_503_and_harms_nobody(tmp_path: Path, url: str, limit: str) -> None:
-    async with open_listener(tmp_path, url, **{limit: 2}) as (listener, place, came, hit):
+    async with open_listener(tmp_path, url, **{limit: 2}) as (_, place, came, left, hit):
         inside = [await connect(place), await connect(place)]
         assert [await is_served(peer) for peer in inside] == [True, True]
         assert hit == []
@@ -343,7 +344,7 @@ async def test_one_above_the_limit_is_503_and_harms_nobody(tmp_path: Path, url: 
         assert hit == [limit]
         assert [await is_served(peer) for peer in inside] == [True, True]
         inside[0].close()
-        await until(lambda: len(listener.tasks) == 1)
+        await until(lambda: len(left) == 1)
         after = await connect(place)
         assert await is_served(after)
         assert len(came) == 3
@@ -353,7 +354,7 @@ async def test_one_above_the_limit_is_503_and_harms_nobody(tmp_path: Path, url: 
 
 @pytest.mark.parametrize("url", ["", "tcp://127.0.0.1:0"], ids=["unix", "tcp"])
 async def test_who_has_sent_a_request_already_gets_the_503_as_well(tmp_path: Path, url: str) -> None:
-    async with open_listener(tmp_path, url, connections_max=0) as (_, place, _, _):
+    async with open_listener(tmp_path, url, connections_max=0) as (_, place, _, _, _):
         above = await connect(place)
         await above.send(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
         assert (await above.receive_all()).startswith(b"HTTP/1.1 503 ")  # and an end, not a reset
@@ -361,7 +362,7 @@ async def test_who_has_sent_a_request_already_gets_the_503_as_well(tmp_path: Pat
 
 
 async def test_no_more_are_accepted_and_those_inside_stay(tmp_path: Path) -> None:
-    async with open_listener(tmp_path) as (listener, place, _, _):
+    async with open_listener(tmp_path) as (listener, place, _, _, _):
         inside = await connect(place)
         assert await is_served(inside)
         listener.stop_accepting()
@@ -375,7 +376,7 @@ async def test_no_more_are_accepted_and_those_inside_stay(tmp_path: Path) -> Non
 
 
 async def test_a_unix_peer_is_known_by_the_kernel(tmp_path: Path) -> None:
-    async with open_listener(tmp_path) as (_, place, came, _):
+    async with open_listener(tmp_path) as (_, place, came, _, _):
         assert await is_served(await connect(place))
         [principal] = came
         assert principal[:5] == ("unix", os.getuid(), os.getgid(), os.getpid(), os.readlink("/proc/self/exe"))
@@ -398,7 +399,7 @@ with socket.socket(socket.AF_UNIX) as sock:
 async def test_another_user_is_told_apart(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o011)
-    async with open_listener(tmp_path) as (_, place, came, _):
+    async with open_listener(tmp_path) as (_, place, came, _, _):
         command = [sys.executable, "-c", CALL, place, "65534", "65533"]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
@@ -408,7 +409,7 @@ async def test_another_user_is_told_apart(tmp_path: Path) -> None:
 
 
 async def test_a_tcp_peer_is_known_by_its_address(tmp_path: Path) -> None:
-    async with open_listener(tmp_path, "tcp://127.0.0.1:0") as (_, place, came, _):
+    async with open_listener(tmp_path, "tcp://127.0.0.1:0") as (_, place, came, _, _):
         peer = await connect(place)
         assert await is_served(peer)
         [principal] = came

@@ -11,7 +11,7 @@ import sys
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.stream import HangupWatch, Stream, open_stream
 from sockproxy.wire import http1
 
 _PING = http1.serialise_request_head("GET", "/_ping", [(b"Host", b"docker")], http1.NO_BODY)
@@ -24,10 +24,10 @@ class Engine:
         self.address = address
         self._limits = limits
         self.loop = loop
-        self._hangups = hangups
+        self.hangups = hangups
         self._idle: list[Stream] = []
-        self._opening: asyncio.Task[None] | None = None
         self.busy_count = 0
+        self.bare_count = 0  # of those that the express way has taken
         self.is_up = False  # as of the last connection
 
     @property
@@ -44,6 +44,30 @@ class Engine:
                 return stream
             stream.abort()
         return None
+
+    def take_bare(self) -> socket.socket | None:
+        """A kept connection as a bare socket, for the express way, or None."""
+        stream = self.acquire_idle()
+        if stream is None:
+            return None
+        self.busy_count -= 1
+        bare = stream.detach()
+        if bare is None:
+            stream.abort()
+        else:
+            self.bare_count += 1
+        return bare
+
+    def drop_bare(self, bare: socket.socket) -> None:
+        """Closes such a connection."""
+        self.bare_count -= 1
+        bare.close()
+
+    async def adopt(self, bare: socket.socket, received: bytes) -> Stream:
+        """Such a connection as a busy one, on which something was received already."""
+        self.bare_count -= 1
+        self.busy_count += 1
+        return await open_stream(self.loop, self.hangups, bare, received)
 
     async def connect(self) -> Stream:
         """A new connection. Raises EngineError: 502 if the engine cannot be reached within `connect_seconds`."""
@@ -68,26 +92,13 @@ class Engine:
         stream.on_eof = stream.on_lost = self._drop_ended
         return stream
 
-    def open_another(self) -> None:
-        """Opens one more connection to keep, for the next request that finds none."""
-        if self._opening is None and self.busy_count + len(self._idle) < self._limits.engine_idle_connections_max:
-            self._opening = self.loop.create_task(self._open_another())
-
-    async def _open_another(self) -> None:
-        try:
-            self.release(await self.connect(), is_reusable=True)
-        except EngineError:
-            pass  # lawful: nobody waits for it, and whoever needs a connection is told
-        finally:
-            self._opening = None
-
     def release(self, stream: Stream, *, is_reusable: bool) -> None:
         """Gives a connection back: kept if it may carry another request and nothing has come or ended on it, else closed."""
         self.busy_count -= 1
         if (
             is_reusable
             and not (stream.is_closing or stream.saw_eof or stream.has_bytes or stream.has_written_eof)
-            and len(self._idle) < self._limits.engine_idle_connections_max
+            and len(self._idle) + self.bare_count < self._limits.engine_idle_connections_max
         ):
             stream.resume_reading()
             self._idle.append(stream)
@@ -111,8 +122,6 @@ class Engine:
 
     def close(self) -> None:
         """Closes the kept connections."""
-        if self._opening is not None:
-            self._opening.cancel()
         idle, self._idle = self._idle, []
         for stream in idle:
             stream.close()
@@ -122,11 +131,12 @@ class Engine:
             _, stream = await self.loop.create_unix_connection(self._new_stream, self.address.path)
         else:
             _, stream = await self.loop.create_connection(self._new_stream, self.address.host, self.address.port)
-            keep_alive(stream)
+            if stream.transport is not None:
+                keep_alive(stream.transport.get_extra_info("socket"))
         return stream
 
     def _new_stream(self) -> Stream:
-        return Stream(self.loop, self._hangups)
+        return Stream(self.loop, self.hangups)
 
     def _drop_ended(self) -> None:
         """Some connection has ended: if it was a kept one, it is not kept any longer."""
@@ -137,11 +147,10 @@ class Engine:
             stream.close()
 
 
-def keep_alive(stream: Stream) -> None:
-    """Lets the kernel find out that the other host is gone: a stream may be silent for days, a dead host is silent for ever."""
-    sock = stream.transport.get_extra_info("socket") if stream.transport is not None else None
-    if sock is None:
-        return
+def keep_alive(sock: socket.socket) -> None:
+    """Sets up a tcp connection: what is written goes out at once, and the kernel finds out that the other host is gone (a
+    stream may be silent for days, a dead host is silent for ever)."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)

@@ -1,25 +1,26 @@
 """Express: the fast twin of the usual request, a read that was seen before and is answered at once.
 
-Owns the memory of heads and a way through the proxy without a task, a parser or an object per request. It changes nothing
-of what is decided, forwarded or recorded: what it knows was learnt from the plain way (`proxy`, `roundtrip`), byte for
-byte, and whatever is not exactly the usual it hands over to the plain way, in the middle of the exchange if need be.
-Begin at `Express.next_request`; what may be learnt is said at `learn`.
+Owns the memory of heads and a way through the proxy on bare sockets, without a task, a transport, a parser or an object
+per request. It changes nothing of what is decided, forwarded or recorded: what it knows was learnt from the plain way
+(`proxy`, `roundtrip`), byte for byte, and whatever is not exactly the usual it hands over to the plain way, in the middle
+of the exchange if need be. Every connection begins here, as a `Caller`, and may come back between two requests.
+Begin at `Express.enter` and `Caller.ready`; what may be learnt is said at `learn`.
 
 hot: 79 us of CPU for a small GET by the plain way, 14 by this one (benchmarks, 16 connections); a test drives both with
 the same dialogues and compares what the engine saw, what the client got and what was recorded.
 """
 
-import asyncio
+import socket
 import time
 from collections.abc import Callable
 from enum import Enum, auto
+from math import inf
 from typing import Any
 
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange
-from sockproxy.forwarding.deadlines import Deadline
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Known, KnownAnswer, Proxy
-from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement
@@ -39,15 +40,20 @@ KNOWN_FIELDS_MAX = 32
 KNOWN_ANSWERS_MAX = 512
 """Heads of answers to GET that are remembered. Their Date changes every second, and old ones are never seen again."""
 
+ANSWER_BYTES_MAX = 64 << 10
+"""An answer that does not come in one piece is waited for up to this size; a longer one is relayed by the plain way."""
+
+_READ_BYTES = 16 << 10  # a small answer or a head in one read; more costs more to allocate
 _HEAD_END_BYTES = 4
+_TO_COME, _UNUSUAL = -1, -2  # in the place of a body's length
 
 
 class Outcome(Enum):
-    """Why a connection left the express way."""
+    """Why a connection is handed over to the plain way."""
 
-    REQUEST = auto()  # there are bytes of a request for the plain way
+    REQUEST = auto()  # there are bytes of a request
     ANSWER = auto()  # a request is on its way, and its answer is for the plain way
-    END = auto()  # there will be no more
+    REST = auto()  # an answer was sent in part only
 
 
 def learn(
@@ -90,114 +96,206 @@ def _make_room(memory: dict[bytes, Any] | set[bytes], size_max: int) -> None:
         memory.clear()
 
 
-class Express:
-    """The express way of one connection."""
+class Line:
+    """A kept connection to the engine. `held`: what has come of an answer that is not whole yet."""
+
+    __slots__ = ("_express", "caller", "held", "sock")
+
+    def __init__(self, express: "Express", sock: socket.socket) -> None:
+        self._express = express
+        self.sock = sock
+        self.caller: Caller | None = None
+        self.held = b""
+
+    def ready(self) -> None:
+        """hot: the engine has sent something; one whole answer, nearly always."""
+        try:
+            data = self.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return  # lawful: nothing has come after all
+        except OSError:
+            self._express.line_failed(self)  # lawful: whoever waits for an answer is served anew
+            return
+        if self.caller is None:
+            self._express.drop(self)  # it has ended, or has said something unasked
+        else:
+            self._express.answered(self, self.caller, data)
+
+
+class Caller:
+    """A client on the express way: about to send a request, or (`line`) waiting for the engine's answer to one."""
 
     __slots__ = (
-        "_client",
-        "_deadline",
-        "_forwarded_at",
-        "_gate",
-        "_known",
-        "_outcome",
-        "_proxy",
-        "_received_at",
-        "_served",
-        "_served_before",
-        "_upstream",
+        "_express",
+        "answered_at",
+        "forwarded_at",
+        "gate",
+        "has_served",
+        "head",
+        "idle_since",
+        "known",
+        "line",
+        "on_closed",
         "principal",
+        "received_at",
+        "sock",
+        "unsent",
     )
 
-    def __init__(self, proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> None:
-        self._proxy = proxy
-        self._client = client
-        self._gate = gate
+    def __init__(
+        self,
+        express: "Express",
+        sock: socket.socket,
+        gate: Gate,
+        principal: Principal,
+        on_closed: Callable[[Principal], None],
+    ) -> None:
+        """`on_closed`: called once, when the connection has ended, on whichever way."""
+        self._express = express
+        self.sock = sock
+        self.gate = gate
         self.principal = principal
-        self._known: Known | None = None
-        self._upstream: Stream | None = None
-        self._outcome: asyncio.Future[Outcome] | None = None
-        self._received_at = 0.0
-        self._forwarded_at = 0.0
-        self._served = 0
-        self._served_before = 0  # when the limit was last looked at
-        self._deadline: Deadline | None = None
+        self.on_closed = on_closed
+        self.line: Line | None = None
+        self.known: Known | None = None
+        self.head = b""  # as the client sent it
+        self.unsent = b""  # what a slow client did not take of an answer
+        self.has_served = False
+        self.received_at = self.forwarded_at = self.answered_at = 0.0
+        self.idle_since = time.monotonic()
 
-    async def next_request(self, wait_seconds: float) -> Outcome:
-        """Serves what it knows until something comes that it does not. `wait_seconds`: how long a connection may be
-        without a request."""
-        proxy, client = self._proxy, self._client
-        outcome: asyncio.Future[Outcome] = proxy.loop.create_future()
-        self._outcome = outcome
-        self._deadline = proxy.deadlines.start(wait_seconds, self._waited_too_long, self._progress)
-        proxy.waiting.add(self)
-        client.set_sink(self._take, self._client_ended)
+    def ready(self) -> None:
+        """hot: the client has sent something; the head of one usual request, nearly always."""
         try:
-            return await outcome
-        finally:
-            proxy.waiting.discard(self)
-            proxy.deadlines.stop(self._deadline)
-            client.clear_sink()
+            data = self.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return  # lawful: nothing has come after all
+        except OSError:
+            data = b""  # lawful: a reset is an end
+        if data and self.line is None:
+            self.take(data)
+        else:
+            self._express.interrupted(self, data)
 
-    def stop(self) -> None:
-        """Begins nothing new."""
-        if self._upstream is None:
-            self._leave(Outcome.END)
-
-    # --- there
-
-    def _take(self, data: bytes) -> None:
-        """hot: what the client sent; the head of one usual request, nearly always."""
-        if self._upstream is not None:
-            self._client.keep(data)
+    def take(self, data: bytes) -> None:
+        """hot: forwards a request if it is known."""
+        known = self.gate.known.get(data)
+        self.received_at = time.monotonic()
+        line = None if known is None else self._express.take_line()
+        if known is None or line is None:
+            self._express.leave(self, Outcome.REQUEST, data)
             return
-        known = None if self._client.is_write_paused else self._gate.known.get(data)
-        received_at = time.monotonic()
-        upstream = self._proxy.engine.acquire_idle() if known is not None else None
-        if known is None or upstream is None:
-            if known is not None:
-                self._proxy.engine.open_another()
-            self._client.keep(data)
-            self._leave(Outcome.REQUEST)
-            return
-        self._known, self._upstream, self._received_at = known, upstream, received_at
-        upstream.set_sink(self._answered, self.hand_over)
-        upstream.write(known.request)
-        self._forwarded_at = time.monotonic()
+        self.known, self.head, self.line, line.caller = known, data, line, self
+        try:
+            is_sent = line.sock.send(known.request) == len(known.request)
+        except OSError:
+            is_sent = False  # lawful: it has ended, or is full: the plain way takes another
+        if is_sent:
+            self.forwarded_at = time.monotonic()
+        else:
+            self._express.line_failed(line)
 
-    # --- and back
+    def take_over(self, proxy: Proxy) -> tuple[Exchange, Known, Line]:
+        """For the plain way: the exchange that is under way, what is known of it, and the engine's connection."""
+        known, line = self.known, self.line
+        if known is None or line is None:
+            raise RuntimeError("no exchange is under way")
+        exchange = proxy.new_exchange(self.gate, self.principal)
+        exchange.received_time -= exchange.received_at - self.received_at
+        exchange.received_at = exchange.decided_at = self.received_at
+        exchange.forwarded_at = self.forwarded_at
+        self.known = self.line = None
+        return exchange, known, line
 
-    def _answered(self, data: bytes) -> None:
-        """hot: what the engine sent; one whole answer, nearly always."""
-        answered_at = time.monotonic()
-        upstream, known, proxy, client = self._upstream, self._known, self._proxy, self._client
+
+class Express:
+    """The express way: its clients, its connections to the engine, and the ways in and out."""
+
+    def __init__(self, proxy: Proxy, readiness: Readiness, hand_over: Callable[[Caller, Outcome, bytes], None]) -> None:
+        """`hand_over` goes on with a client by the plain way; the bytes are what came from it and was not used."""
+        self._proxy = proxy
+        self._readiness = readiness
+        self._hand_over = hand_over
+        self._callers: set[Caller] = set()
+        self._idle: list[Line] = []
+        limits = proxy.limits
+        lengths = (limits.head_seconds, limits.keep_alive_seconds, limits.engine_read_answer_seconds)
+        proxy.deadlines.sweep(min(filter(None, lengths), default=1.0), self._sweep)
+
+    @property
+    def caller_count(self) -> int:
+        """Clients on it."""
+        return len(self._callers)
+
+    @property
+    def idle_count(self) -> int:
+        """Connections to the engine without a request."""
+        return len(self._idle)
+
+    @property
+    def busy_count(self) -> int:
+        """Exchanges that are under way, each on a connection to the engine."""
+        return sum(caller.line is not None for caller in self._callers)
+
+    # --- in
+
+    def enter(self, caller: Caller, received: bytes = b"") -> None:
+        """Serves a client from now on; `received`: what has come from it already."""
+        self._callers.add(caller)
+        if received:
+            caller.take(received)
+        else:
+            caller.ready()  # who connects has nearly always sent a request by now
+        if caller in self._callers:
+            self._readiness.watch(caller.sock, caller.ready)
+
+    def take_line(self) -> Line | None:
+        """A connection to the engine without a request, or None."""
+        if self._idle:
+            return self._idle.pop()
+        sock = self._proxy.engine.take_bare()
+        if sock is None:
+            return None
+        line = Line(self, sock)
+        self._readiness.watch(sock, line.ready)
+        return line
+
+    # --- what happens
+
+    def answered(self, line: Line, caller: Caller, data: bytes) -> None:
+        """hot: sends an answer on, if it is the usual and whole."""
+        if line.held:
+            data = line.held + data
+        else:
+            caller.answered_at = time.monotonic()
+        proxy, known = self._proxy, caller.known
         end = data.find(b"\r\n\r\n") + 4
         head = data[:end]
         answer = proxy.known_answers.get(head) or self._read_answer(head)
-        length = -1 if answer is None else _body_length(answer.framing, data, end)
-        if answer is None or length < 0 or upstream is None or known is None or proxy.is_draining:
-            if upstream is not None:
-                upstream.keep(data)
-            self.hand_over()
+        length = _UNUSUAL if answer is None else _body_length(answer.framing, data, end)
+        if answer is None or known is None or length < 0:
+            self._not_whole(line, caller, data, may_come=length == _TO_COME)
             return
-        upstream.clear_sink()
-        self._upstream = self._known = None
-        proxy.engine.release(upstream, is_reusable=True)
-        client.write(data if answer.head == head else answer.head + data[end:])
-        self._served += 1
+        line.caller = caller.line = None
+        line.held = b""
+        self._idle.append(line)
+        self._send(caller, data if answer.head == head else answer.head + data[end:])
+        caller.idle_since = completed_at = time.monotonic()
+        caller.has_served = True
         served = (
             known.account,
             next(proxy.numbers),
-            self.principal,
-            self._received_at,
-            self._forwarded_at,
-            answered_at,
-            time.monotonic(),
+            caller.principal,
+            caller.received_at,
+            caller.forwarded_at,
+            caller.answered_at,
+            completed_at,
             answer.status,
             length,
         )
         proxy.observers.served(served)
-        if client.has_bytes or client.saw_eof or client.is_lost:
-            self._go_on()
+        if caller.unsent:
+            self.leave(caller, Outcome.REST, b"")
 
     def _read_answer(self, raw: bytes) -> KnownAnswer | None:
         """What the plain way would make of an engine's head; None where it is not the usual."""
@@ -207,73 +305,86 @@ class Express:
             self._proxy.known_answers[raw] = answer
         return answer
 
-    def _go_on(self) -> None:
-        """After an answer: the next request is already here, or the end."""
-        if self._client.is_ended:
-            self._leave(Outcome.END)
-        elif self._client.has_bytes:
-            self._take(self._client.take_all())
-            if self._upstream is not None and self._client.saw_eof:
-                self._client_ended()
+    def _not_whole(self, line: Line, caller: Caller, data: bytes, *, may_come: bool) -> None:
+        has_ended = len(data) == len(line.held)
+        line.held = data
+        if has_ended or not may_come or len(data) > ANSWER_BYTES_MAX:
+            self.leave(caller, Outcome.ANSWER, b"")
 
-    # --- leaving
+    def _send(self, caller: Caller, data: bytes) -> None:
+        try:
+            sent = caller.sock.send(data)
+        except BlockingIOError:
+            sent = 0  # lawful: the plain way waits for a slow client
+        except OSError:
+            return  # lawful: the client is gone, which the next read tells
+        if sent < len(data):
+            caller.unsent = data[sent:]
 
-    def _client_ended(self) -> None:
-        upstream = self._upstream
-        if upstream is None:
-            self._leave(Outcome.END)
-        elif self._client.is_lost:
-            upstream.close()
+    def interrupted(self, caller: Caller, data: bytes) -> None:
+        """Bytes of a client (none: its end) that are not the one request which is awaited."""
+        if caller.line is None:
+            self._close(caller)
         else:
-            if not self._client.has_bytes:
-                upstream.write_eof()
-            self._client.watch_hangup()
+            self.leave(caller, Outcome.ANSWER, data)
 
-    def _waited_too_long(self) -> None:
-        proxy = self._proxy
-        if self._upstream is not None or self._served > self._served_before:
-            # The engine is waited for; or it was a new connection, which gets less time than others, but has sent requests.
-            self._served_before = self._served
-            seconds = proxy.limits.keep_alive_seconds
-            self._deadline = proxy.deadlines.start(seconds, self._waited_too_long, self._progress)
-        else:
-            self._leave(Outcome.END)
+    def line_failed(self, line: Line) -> None:
+        """A connection to the engine that cannot be used. A request on it goes the plain way: anew, since a read that met a
+        kept connection's end may be repeated, if nothing of an answer has come."""
+        caller = line.caller
+        if caller is not None and line.held:
+            self.leave(caller, Outcome.ANSWER, b"")
+            return
+        self.drop(line)
+        if caller is not None:
+            caller.line = None
+            self.leave(caller, Outcome.REQUEST, caller.head)
 
-    @property
-    def is_busy(self) -> bool:
-        """An exchange is under way."""
-        return self._upstream is not None
+    def drop(self, line: Line) -> None:
+        """Closes a connection to the engine."""
+        if line in self._idle:
+            self._idle.remove(line)
+        self._readiness.forget(line.sock)
+        self._proxy.engine.drop_bare(line.sock)
 
-    def is_late(self, forwarded_max: float) -> bool:
-        """The engine has had its time for an answer: the request went out at `forwarded_max` or before."""
-        return self._upstream is not None and self._forwarded_at <= forwarded_max
+    def _sweep(self, now: float) -> None:
+        """Ends what has lasted too long: connections without a request, waits for the engine, and for the rest of an answer
+        (which must not hold back what came of it)."""
+        limits = self._proxy.limits
+        late = now - (limits.engine_read_answer_seconds or inf)
+        idle = now - (limits.keep_alive_seconds or inf)
+        new = now - (limits.head_seconds or inf)
+        for caller in list(self._callers):
+            if caller.line is not None:
+                if caller.line.held or caller.forwarded_at <= late:
+                    self.leave(caller, Outcome.ANSWER, b"")
+            elif caller.idle_since <= (idle if caller.has_served else new):
+                self._close(caller)
 
-    def _progress(self) -> int:
-        return self._served + (self._upstream is not None)
+    # --- out
 
-    def hand_over(self) -> None:
-        """The plain way goes on with what is under way."""
-        if self._upstream is not None:
-            self._upstream.clear_sink()
-        self._leave(Outcome.ANSWER)
+    def leave(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
+        """The plain way goes on with a client, and with the exchange that is under way."""
+        self._callers.discard(caller)
+        self._readiness.forget(caller.sock)
+        if caller.line is not None:
+            self._readiness.forget(caller.line.sock)
+        self._hand_over(caller, outcome, received)
 
-    def _leave(self, outcome: Outcome) -> None:
-        if self._outcome is not None and not self._outcome.done():
-            self._client.clear_sink()
-            self._outcome.set_result(outcome)
+    def _close(self, caller: Caller) -> None:
+        self._callers.discard(caller)
+        self._readiness.close(caller.sock)
+        caller.on_closed(caller.principal)
 
-    def take_over(self) -> tuple[Exchange, Known, Stream]:
-        """For the plain way: the exchange that is under way, what is known of it, and the engine's connection."""
-        known, upstream = self._known, self._upstream
-        if known is None or upstream is None:
-            raise RuntimeError("no exchange is under way")
-        exchange = self._proxy.new_exchange(self._gate, self.principal)
-        exchange.received_time -= exchange.received_at - self._received_at
-        exchange.received_at = self._received_at
-        exchange.decided_at = self._received_at
-        exchange.forwarded_at = self._forwarded_at
-        self._upstream = self._known = None
-        return exchange, known, upstream
+    def drain(self) -> None:
+        """Begins nothing new: who waits for an answer gets it the plain way, who does not is closed."""
+        for caller in list(self._callers):
+            if caller.line is not None:
+                self.leave(caller, Outcome.ANSWER, b"")
+            else:
+                self._close(caller)
+        for line in list(self._idle):
+            self.drop(line)
 
 
 def _usual_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:
@@ -290,15 +401,16 @@ def _usual_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:
 
 
 def _body_length(framing: http1.Framing, data: bytes, start: int) -> int:
-    """How long the body behind the head is if all of it is here and nothing else, else -1."""
+    """How long the body behind the head is if all of it is here and nothing else, else _TO_COME or _UNUSUAL."""
     here = len(data) - start
-    if framing.kind is FramingKind.NONE:
-        return 0 if here == 0 else -1
-    if framing.kind is FramingKind.LENGTH:
-        return here if here == framing.length else -1
+    if framing.kind is not FramingKind.CHUNKED:
+        length = framing.length if framing.kind is FramingKind.LENGTH else 0
+        return here if here == length else _TO_COME if here < length else _UNUSUAL
     body = http1.ChunkedBody()
     try:
         length = sum(map(len, body.feed(memoryview(data)[start:])))
     except BadRequest:
-        return -1  # lawful: the plain way reads it again, and ends the exchange
-    return length if body.done and body.consumed == here else -1
+        return _UNUSUAL  # lawful: the plain way reads it again, and ends the exchange
+    if not body.done:
+        return _TO_COME
+    return length if body.consumed == here else _UNUSUAL

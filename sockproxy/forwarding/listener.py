@@ -4,7 +4,6 @@ Owns binding (unix, tcp, handed over by systemd), accepting, the limits of conne
 peer. Must not know what is served: it hands each connection to `serve`. Begin at `bind` and `Listener`.
 """
 
-import asyncio
 import grp
 import logging
 import os
@@ -14,15 +13,15 @@ import socket
 import stat
 import struct
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.engine import keep_alive
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.judging.identity import Peer, Principal, identify
 
 log = logging.getLogger(__name__)
@@ -33,10 +32,8 @@ _SYSTEMD_FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 _CONTAINER_ID = re.compile(rb"[/-]([0-9a-f]{64})(?:\.scope)?(?:/.*)?$", re.MULTILINE)
 _CGROUP_BYTES_MAX = 4096  # cgroup(7): a line a hierarchy, 13 at most
 
-_SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
-
-Serve = Callable[[Stream, Principal], Coroutine[Any, Any, None]]
-Refuse = Callable[[Stream, str], Coroutine[Any, Any, None]]
+Enter = Callable[[socket.socket, Principal, Callable[[Principal], None]], None]
+SendAway = Callable[[socket.socket, str], None]
 
 
 class Census:
@@ -66,91 +63,89 @@ class Census:
 
 
 class Listener:
-    """Accepts connections on bound sockets and owns the task of each."""
+    """Accepts connections on bound sockets, as long as there is room for them."""
 
     def __init__(
         self,
         name: str,
         sockets: list[socket.socket],
         census: Census,
-        serve: Serve,
-        refuse: Refuse,
+        enter: Enter,
+        send_away: SendAway,
         limit_hit: Callable[[str], None],
     ) -> None:
-        """`serve` serves a connection; `refuse` answers one that is above a limit, whose name it is told."""
+        """`enter` serves a connection; `send_away` answers one that is above a limit, whose name it is told."""
         self.name = name
         self._sockets = sockets
         self._census = census
-        self._serve = serve
-        self._refuse = refuse
+        self._enter = enter
+        self._send_away = send_away
         self._limit_hit = limit_hit
-        self._servers: list[asyncio.Server] = []
-        self._loop: asyncio.AbstractEventLoop  # from `start` on: asking for it costs a system call
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._sent_away: set[asyncio.Task[None]] = set()
+        self._readiness: Readiness | None = None
+        self._spare = -1
 
-    async def start(self, loop: asyncio.AbstractEventLoop, hangups: HangupWatch) -> None:
+    def start(self, readiness: Readiness) -> None:
         """Begins to accept."""
-        self._loop = loop
+        self._readiness = readiness
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for sock in self._sockets:
-            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            server = await create(lambda: Stream(loop, hangups, self._accept), sock=sock, backlog=_BACKLOG)
-            self._servers.append(server)
+            sock.setblocking(False)
+            sock.listen(_BACKLOG)
+            readiness.watch(sock, partial(self._accept, sock))
 
     def stop_accepting(self) -> None:
-        """Accepts nothing more; a unix socket's file is removed if it is still ours."""
-        for server in self._servers:
-            server.close()
+        """Accepts nothing more, and closes the sockets."""
+        if self._readiness is not None:
+            for sock in self._sockets:
+                self._readiness.close(sock)
+            os.close(self._spare)
+            self._readiness = None
 
-    @property
-    def tasks(self) -> frozenset[asyncio.Task[None]]:
-        """The connections that are being served."""
-        return frozenset(self._tasks)
-
-    def _accept(self, client: Stream) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         try:
-            principal = identify(gather_peer(self.name, client))
+            client, address = listening.accept()
+        except BlockingIOError:
+            return  # lawful: another worker was faster, or the client has gone again
+        except OSError as error:
+            self._accept_no_more(listening, error)
+            return
+        try:
+            client.setblocking(False)
+            if client.family != socket.AF_UNIX:
+                keep_alive(client)
+            principal = identify(gather_peer(self.name, client, address))
         except OSError as error:
             log.warning("peer-unknown", extra={"listener": self.name, "reason": str(error)})
-            client.abort()  # lawful: who is gone before it is known, is not served
+            client.close()  # lawful: who is gone before it is known, is not served
             return
         limit = self._census.enter(principal)
-        if limit is not None:
+        if limit is None:
+            self._enter(client, principal, self._census.leave)
+        else:
             self._limit_hit(limit)
             self._send_away(client, limit)
-            return
-        task = self._loop.create_task(self._serve(client, principal))
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: self._leave(done, principal))
 
-    def _leave(self, task: asyncio.Task[None], principal: Principal) -> None:
-        self._tasks.discard(task)
-        self._census.leave(principal)
-
-    def _send_away(self, client: Stream, limit: str) -> None:
-        """Answers whoever is one too many; what they have sent is read, so that the answer arrives."""
-        if len(self._sent_away) >= _SENT_AWAY_MAX:
-            client.abort()
-            return
-        task = self._loop.create_task(self._refuse(client, limit))
-        self._sent_away.add(task)
-        task.add_done_callback(self._sent_away.discard)
+    def _accept_no_more(self, listening: socket.socket, error: OSError) -> None:
+        """Without descriptors, whoever waits is cut off: otherwise the socket would be ready for ever, and the loop busy."""
+        log.warning("accept-failed", extra={"listener": self.name, "reason": str(error)})
+        os.close(self._spare)
+        try:
+            listening.accept()[0].close()
+        except OSError:
+            pass  # lawful: nobody waits any more
+        finally:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 # --- who is there
 
 
-def gather_peer(listener: str, client: Stream) -> Peer:
+def gather_peer(listener: str, client: socket.socket, address: Any) -> Peer:
     """What the kernel knows of the other end. What it does not know (a process that has already ended) is None."""
-    sock = client.transport.get_extra_info("socket") if client.transport is not None else None
-    if sock is None:
-        return Peer(listener, "tcp")
-    if sock.family != socket.AF_UNIX:
-        keep_alive(client)
-        name = client.transport.get_extra_info("peername") if client.transport is not None else None
-        host, port, *_ = name or ("", 0)  # none: it was reset before it was accepted
+    if client.family != socket.AF_UNIX:
+        host, port, *_ = address or ("", 0)  # none: it was reset before it was accepted
         return Peer(listener, "tcp", address=f"{host}:{port}")
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    pid, uid, gid = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(listener, "unix", uid=uid, gid=gid, pid=pid, exe=_executable(pid), container=_container(pid))
 
 

@@ -1,24 +1,26 @@
 """The story of one connection: read a request, judge it, record it, then answer it or carry it to the engine.
 
 Owns the order of these steps and the proxy's own answers. The only caller of `judging`; must not know how a policy is
-written, what an observer does, or how bytes are moved (`roundtrip`). Begin at `serve_connection`.
+written, what an observer does, or how bytes are moved (`roundtrip`). Begin at `Connections`.
 """
 
 import asyncio
 import logging
 import re
+import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
-from sockproxy.forwarding.express import Express, Outcome, learn
+from sockproxy.forwarding.express import Caller, Express, Line, Outcome, learn
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.relay import ConnectionCut, DiscardingCut, Relay, request_cut
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.stream import Stream, open_stream
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import IGNORED_BODY_BYTES, Judgement, judge
@@ -37,6 +39,8 @@ _FORM_TYPES = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-
 # and trims it by Unicode: a dotted capital I makes a form of what is none here.
 _MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za-z-]++)[ \t]*+(?:;[\t -~]*+)?")
 
+_SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
+
 LIMIT_OF_REASON = {
     BadRequestReason.HEAD_TOO_LARGE: "head_bytes_max",
     BadRequestReason.TOO_MANY_FIELDS: "fields_max",
@@ -45,30 +49,110 @@ LIMIT_OF_REASON = {
 }
 
 
-async def serve_connection(proxy: Proxy, client: Stream, gate: Gate, principal: Principal) -> None:
-    """Serves one request after the other until the connection ends, and closes it."""
-    express = Express(proxy, client, gate, principal)
-    wait_seconds = proxy.limits.head_seconds
+class Connections:
+    """The clients' connections: each on the express way, where all begin, or served by a task, the plain way."""
+
+    def __init__(self, proxy: Proxy, readiness: Readiness) -> None:
+        self._proxy = proxy
+        self._express = Express(proxy, readiness, self._serve)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sent_away: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        """Those that are open, without those that are sent away."""
+        return self._express.caller_count + len(self._tasks)
+
+    @property
+    def express_busy_count(self) -> int:
+        """Exchanges under way on the express way, each on a connection to the engine."""
+        return self._express.busy_count
+
+    @property
+    def express_idle_count(self) -> int:
+        """Connections to the engine that the express way keeps."""
+        return self._express.idle_count
+
+    def enter(
+        self, sock: socket.socket, gate: Gate, principal: Principal, on_closed: Callable[[Principal], None]
+    ) -> None:
+        """Serves a connection to its end; then `on_closed` is called."""
+        self._express.enter(Caller(self._express, sock, gate, principal, on_closed))
+
+    def send_away(self, sock: socket.socket, limit: str) -> None:
+        """Answers one who is one too many; what they have sent is read, so that the answer arrives."""
+        if len(self._sent_away) >= _SENT_AWAY_MAX:
+            sock.close()
+            return
+        task = self._proxy.loop.create_task(_refuse_connection(self._proxy, sock, limit))
+        self._sent_away.add(task)
+        task.add_done_callback(self._sent_away.discard)
+
+    def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
+        task = self._proxy.loop.create_task(_serve_connection(self._proxy, self._express, caller, outcome, received))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def drain(self) -> None:
+        """Begins nothing new: what is under way is finished."""
+        self._proxy.drain()
+        self._express.drain()
+
+    async def finished(self, seconds: float) -> None:
+        """Returns when all connections have ended, after `drain`; those that take longer than that are cut off."""
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+
+async def _serve_connection(proxy: Proxy, express: Express, caller: Caller, outcome: Outcome, received: bytes) -> None:
+    """Serves one request after the other, until the connection ends or goes the express way again."""
+    client = await open_stream(proxy.loop, proxy.hangups, caller.sock, received)
+    is_over = True
     try:
-        while not proxy.is_draining:
-            if client.is_write_paused or client.has_bytes:
-                await _take_turns(proxy, client)
-            outcome = await express.next_request(wait_seconds)
-            if outcome is Outcome.END or not await SERVE[outcome](proxy, client, gate, express):
-                break
-            wait_seconds = proxy.limits.keep_alive_seconds
+        while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
+            outcome = Outcome.REQUEST
+            if _is_usual(client, caller.gate) and (bare := client.detach()) is not None:
+                is_over = False
+                caller.sock = bare
+                express.enter(caller, client.take_all())
+                return
         client.close()
         if client.unsent_bytes:
             await _within(proxy, client, client.sent())
     finally:
-        if express.is_busy:
-            _cut_off(proxy, express)
         client.abort()
+        if is_over:
+            caller.on_closed(caller.principal)
 
 
-async def refuse_connection(proxy: Proxy, client: Stream, limit: str) -> None:
+def _is_usual(client: Stream, gate: Gate) -> bool:
+    """What has come is one request that is known, and there is nothing else to care for."""
+    return client.received in gate.known and not (client.saw_eof or client.unsent_bytes)
+
+
+async def _comes_next(proxy: Proxy, client: Stream) -> bool:
+    """Waits for the next request; False at the end, or when its time is over."""
+    await _take_turns(proxy, client)
+    if proxy.is_draining:
+        return False
+    deadline = proxy.deadlines.start(proxy.limits.keep_alive_seconds, client.expire)
+    proxy.waiting.add(client)
+    try:
+        return await client.wait_for_bytes()
+    except TimeoutError:
+        return False  # lawful: it was idle for too long, or the proxy drains
+    finally:
+        proxy.waiting.discard(client)
+        proxy.deadlines.stop(deadline)
+
+
+async def _refuse_connection(proxy: Proxy, sock: socket.socket, limit: str) -> None:
     """Answers a connection that is above a limit, and closes it."""
     detail = f"sockproxy: too many connections ({limit})"
+    client = await open_stream(proxy.loop, proxy.hangups, sock)
     try:
         client.write(
             http1.answer(
@@ -90,7 +174,7 @@ async def _take_turns(proxy: Proxy, client: Stream) -> None:
     first."""
     if client.is_write_paused:
         await _within(proxy, client, client.drain())
-    else:
+    elif client.has_bytes:
         await asyncio.sleep(0)
 
 
@@ -103,20 +187,10 @@ async def _within(proxy: Proxy, client: Stream, sending: Coroutine[Any, Any, Non
         proxy.deadlines.stop(deadline)
 
 
-def _cut_off(proxy: Proxy, express: Express) -> None:
-    """Records what was under way on the express way when its connection's time was over."""
-    exchange, known, upstream = express.take_over()
-    proxy.engine.release(upstream, is_reusable=False)
-    _note(exchange, known.head, known.judgement)
-    proxy.observers.decided(exchange)
-    exchange.advance(Stage.FORWARDED)
-    _complete_as_failed(proxy, exchange)
-
-
-async def _serve_request(proxy: Proxy, client: Stream, gate: Gate, express: Express) -> bool:
+async def _serve_request(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Serves one request; True if the connection can carry another."""
-    exchange = proxy.new_exchange(gate, express.principal)
-    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, gate, exchange))
+    exchange = proxy.new_exchange(caller.gate, caller.principal)
+    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller.gate, exchange))
 
 
 async def _judge_and_act(proxy: Proxy, client: Stream, gate: Gate, exchange: Exchange) -> bool:
@@ -134,14 +208,15 @@ async def _judge_and_act(proxy: Proxy, client: Stream, gate: Gate, exchange: Exc
     return await _act(proxy, client, exchange, head, judgement, trip)
 
 
-async def _serve_answer(proxy: Proxy, client: Stream, gate: Gate, express: Express) -> bool:
+async def _serve_answer(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Goes on where the express way met something unusual in the engine's answer."""
-    exchange, known, upstream = express.take_over()
-    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, upstream))
+    exchange, known, line = caller.take_over(proxy)
+    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, line))
 
 
-async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, upstream: Stream) -> bool:
+async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, line: Line) -> bool:
     _note(exchange, known.head, known.judgement)
+    upstream = await proxy.engine.adopt(line.sock, line.held)
     trip = RoundTrip(proxy, client, exchange, known.head, known.judgement, sent_on=upstream)
     try:
         return await _act(proxy, client, exchange, known.head, known.judgement, trip)
@@ -149,7 +224,14 @@ async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Kno
         trip.abandon()
 
 
-SERVE = {Outcome.REQUEST: _serve_request, Outcome.ANSWER: _serve_answer}
+async def _serve_rest(proxy: Proxy, client: Stream, caller: Caller) -> bool:
+    """Goes on where a client did not take all of its answer at once; the exchange itself has ended."""
+    client.write(caller.unsent)
+    caller.unsent = b""
+    return True
+
+
+SERVE = {Outcome.REQUEST: _serve_request, Outcome.ANSWER: _serve_answer, Outcome.REST: _serve_rest}
 
 
 async def _guarded(proxy: Proxy, client: Stream, exchange: Exchange, serving: Coroutine[Any, Any, bool]) -> bool:

@@ -13,6 +13,7 @@ from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.relay import Relay
+from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement
@@ -51,19 +52,6 @@ class KnownAnswer(NamedTuple):
     head: bytes
     status: int
     framing: http1.Framing
-
-
-class Waiting(Protocol):
-    """A connection between two requests, or on the express way."""
-
-    @property
-    def is_busy(self) -> bool: ...
-
-    def is_late(self, forwarded_max: float) -> bool: ...
-
-    def hand_over(self) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 class Gate:
@@ -110,13 +98,13 @@ class Proxy:
         self.limits = limits
         self.deadlines = deadlines
         self.loop = engine.loop  # kept, since asking for it costs a system call
+        self.hangups = engine.hangups
         self.observers = observers
         self.has_express = has_express
         self.is_draining = False
-        self.waiting: set[Waiting] = set()  # connections between requests, or on the express way
+        self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
         self.known_answers: dict[bytes, KnownAnswer] = {}
-        deadlines.sweep(limits.engine_read_answer_seconds, self._end_late_answers)
         self._id_prefix = id_prefix
         self.numbers = count(1)  # of the exchanges
 
@@ -125,15 +113,6 @@ class Proxy:
         return Exchange(
             exchange_id(self._id_prefix, next(self.numbers)), gate.name, principal, time.monotonic(), time.time()
         )
-
-    def express_in_flight(self) -> int:
-        """How many exchanges are under way on the express way."""
-        return sum(express.is_busy for express in self.waiting)
-
-    def _end_late_answers(self, now: float) -> None:
-        forwarded_max = now - self.limits.engine_read_answer_seconds
-        for express in [express for express in self.waiting if express.is_late(forwarded_max)]:
-            express.hand_over()
 
     def complete(self, exchange: Exchange, stage: Stage) -> None:
         """Ends an exchange and tells the observers."""
@@ -144,7 +123,7 @@ class Proxy:
     def drain(self) -> None:
         """Begins nothing new: connections without a request are closed, and tunnels that nothing comes out of any more."""
         self.is_draining = True
-        for express in list(self.waiting):
-            express.stop()
+        for client in list(self.waiting):
+            client.expire()
         for rest in list(self.ended_tunnels):
             rest.stop()

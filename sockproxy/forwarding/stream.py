@@ -11,6 +11,7 @@ that is called with each piece as it arrives. A sink costs no wake-up of a task,
 import asyncio
 import os
 import select
+import socket
 from collections.abc import Callable
 
 BUFFER_BYTES_MAX = 64 << 10
@@ -134,6 +135,11 @@ class Stream(asyncio.Protocol):
     def has_bytes(self) -> bool:
         """Bytes have arrived that nobody has taken yet."""
         return bool(self._buffer)
+
+    @property
+    def received(self) -> bytes:
+        """What has arrived and nobody has taken yet."""
+        return bytes(self._buffer)
 
     @property
     def has_written_eof(self) -> bool:
@@ -320,6 +326,33 @@ class Stream(asyncio.Protocol):
         self.is_closing = True
         if self.transport is not None:
             self.transport.abort()
+
+    def detach(self) -> socket.socket | None:
+        """Takes the connection out of the loop, as a bare socket that does not block, and ends the stream, in which the
+        peer's bytes that it has buffered stay. There must be nothing left to send. None if the connection has ended, or no
+        descriptor is left: then all is as before."""
+        own = None if self.transport is None else self.transport.get_extra_info("socket")
+        if own is None or self.is_closing:
+            return None
+        try:
+            bare = socket.socket(own.family, own.type, own.proto, os.dup(own.fileno()))
+        except OSError:
+            return None  # lawful: as said
+        bare.setblocking(False)
+        self.on_eof = self.on_lost = None
+        self.unwatch_hangup()
+        self.abort()
+        return bare
+
+
+async def open_stream(
+    loop: asyncio.AbstractEventLoop, hangups: "HangupWatch", sock: socket.socket, received: bytes = b""
+) -> Stream:
+    """The stream of a bare socket, which it closes at its end; `received` came before what will be read."""
+    _, stream = await loop.connect_accepted_socket(lambda: Stream(loop, hangups), sock)
+    if received:
+        stream.put_back(received)
+    return stream
 
 
 def _appended(buffer: bytes | bytearray, data: bytes) -> bytes | bytearray:

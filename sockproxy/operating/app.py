@@ -29,16 +29,17 @@ from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.listener import (
     Census,
+    Enter,
     Listener,
-    Serve,
     SocketFile,
     bind,
     remove_socket_files,
     socket_files,
 )
-from sockproxy.forwarding.proxy import refuse_connection, serve_connection
+from sockproxy.forwarding.proxy import Connections
+from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
@@ -59,7 +60,6 @@ from sockproxy.recording.sinks import open_sink
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
-_FLUSH_SECONDS = 0.002  # how long the record of a read may wait for others: one write for a burst
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -84,8 +84,8 @@ class Service:
             version=__version__,
             limits=[field.name for field in fields(config.limits)],
             sinks=[audit.file for audit in config.audit],
-            engine_connections=lambda: {"idle": self.engine.idle_count, "busy": self.engine.busy_count},
-            express_in_flight=self._express_in_flight,
+            engine_connections=self._engine_connections,
+            express_in_flight=lambda: self.connections.express_busy_count,
             before_collect=self._tell_served,
         )
         self.trail = AuditTrail(
@@ -105,55 +105,58 @@ class Service:
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=all(audit.on_failure != "deny-all" for audit in config.audit),
         )
+        self.readiness = Readiness(loop)
+        self.connections = Connections(self.proxy, self.readiness)
         self.gates = [Gate(listener.name, listener.policy) for listener in config.listeners]
         census = Census(config.limits)
         self.listeners = [
-            Listener(gate.name, sockets[gate.name], census, self._serve(gate), self._refuse, self.metrics.limit_hit)
+            Listener(
+                *(gate.name, sockets[gate.name], census),
+                self._enter(gate),
+                self.connections.send_away,
+                self.metrics.limit_hit,
+            )
             for gate in self.gates
         ]
         self._health: asyncio.Task[None] | None = None
 
-    def _serve(self, gate: Gate) -> Serve:
-        return lambda client, principal: serve_connection(self.proxy, client, gate, principal)
+    def _enter(self, gate: Gate) -> Enter:
+        return lambda sock, principal, on_closed: self.connections.enter(sock, gate, principal, on_closed)
 
-    async def _refuse(self, client: Stream, limit: str) -> None:
-        await refuse_connection(self.proxy, client, limit)
-
-    def _express_in_flight(self) -> int:
-        return self.proxy.express_in_flight()
+    def _engine_connections(self) -> dict[str, int]:
+        connections = self.connections
+        return {
+            "idle": self.engine.idle_count + connections.express_idle_count,
+            "busy": self.engine.busy_count + connections.express_busy_count,
+        }
 
     def _tell_served(self) -> None:
         self.observers.tell_served()
 
     def _flush_soon(self, flush: Callable[[], None]) -> None:
-        self._loop.call_later(_FLUSH_SECONDS, flush)
+        self._loop.call_soon(flush)
 
     async def start(self) -> None:
         """Accepts, and keeps an eye on the engine."""
         for sink, cut in self.trail.cut_bytes.items():
             log.warning("audit-line-cut", extra={"sink": sink, "bytes": cut})
         for listener in self.listeners:
-            await listener.start(self._loop, self.hangups)
+            listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
         self._health = self._loop.create_task(self._watch_engine())
 
     async def drain(self) -> None:
         """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
-        self.proxy.drain()
-        tasks: set[asyncio.Task[None]] = set()
         for listener in self.listeners:
             listener.stop_accepting()
-            tasks |= listener.tasks
+        self.connections.drain()
         if self._health is not None:
             self._health.cancel()
-        if tasks:
-            _, unfinished = await asyncio.wait(tasks, timeout=self.config.limits.drain_seconds)
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+        await self.connections.finished(self.config.limits.drain_seconds)
         self.engine.close()
         self.deadlines.close()
         self.hangups.close()
+        self.readiness.end()
         self.observers.tell_served()
         self.trail.close()
 
@@ -248,7 +251,7 @@ async def _run(
         gc.freeze()
         gc.set_threshold(20_000, 50, 100)
         await stop.wait()
-        log.info("draining", extra={"connections": sum(len(listener.tasks) for listener in service.listeners)})
+        log.info("draining", extra={"connections": service.connections.count})
     log.info("stopped")
 
 
