@@ -73,6 +73,7 @@ VERSION = _answer(
 LIST = _answer([_container("cart"), _container("basket")])
 INSPECT = _answer(_container("cart") | {"State": {"Status": "running", "Pid": 4711, "ExitCode": 0}, "RestartCount": 0})
 LOADED = _answer({"stream": "Loaded image: registry.example.com/shop/cart:1.8.2"})
+CREATED = _answer({"Id": "0" * 64, "Warnings": []}).replace(b"200 OK", b"201 Created")
 NOT_FOUND = _answer({"message": "page not found"}).replace(b"200 OK", b"404 Not Found")
 
 
@@ -210,11 +211,16 @@ def _chunks(size: int) -> bytes:
     return _CHUNK * (size // CHUNK_BYTES) + (b"%x\r\n%b\r\n" % (rest, b"x" * rest) if rest else b"")
 
 
-def _load(connection: EngineConnection, path: str, head: bytes, body: bytes) -> None:
-    if length := _LENGTH.search(head):
-        connection.drain_length(int(length[1]), body, LOADED)
-    else:
-        connection.drain_chunks(b"", body, LOADED)
+def _taking(answer: bytes) -> Route:
+    """Takes a body to its end."""
+
+    def take(connection: EngineConnection, path: str, head: bytes, body: bytes) -> None:
+        if length := _LENGTH.search(head):
+            connection.drain_length(int(length[1]), body, answer)
+        else:
+            connection.drain_chunks(b"", body, answer)
+
+    return take
 
 
 def _attach(connection: EngineConnection, path: str, head: bytes, body: bytes) -> None:
@@ -254,7 +260,8 @@ ROUTES: dict[tuple[bytes, bytes], Route] = {
     (b"GET", b"/events"): _events,
     (b"GET", b"/containers/*/export"): _export,
     (b"GET", b"/containers/*/logs"): _logs,
-    (b"POST", b"/images/load"): _load,
+    (b"POST", b"/images/load"): _taking(LOADED),
+    (b"POST", b"/containers/create"): _taking(CREATED),
     (b"POST", b"/containers/*/attach"): _attach,
 }
 

@@ -183,8 +183,10 @@ class Subject:
         return processes.memory(self.pids)
 
 
-def start(command: list[str], output: Path, cpus: set[int]) -> subprocess.Popen[bytes]:
-    """Start a program on certain CPUs, with what it prints in a file."""
+def start(
+    command: list[str], output: Path, cpus: set[int], descriptors: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a program on certain CPUs, with what it prints in a file, and with these descriptors of ours."""
     with output.open("wb") as printed:
         return subprocess.Popen(
             command,
@@ -192,6 +194,7 @@ def start(command: list[str], output: Path, cpus: set[int]) -> subprocess.Popen[
             stdout=printed,
             stderr=subprocess.STDOUT,
             cwd=_HERE.parent,
+            pass_fds=descriptors,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
 
