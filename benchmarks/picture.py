@@ -51,12 +51,12 @@ _WHAT = {
 _DASHED = ("never seen", "chunked")  # how a proxy's second curve is drawn
 _SIZE_INCHES = (10.0, 3.5)
 _FONT_POINTS = 9
-_FONTS = ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"]
+_MEASURED = "DejaVu Sans"  # comes with matplotlib: places are the same whatever fonts this machine has
+_SHOWN = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"  # narrower, so it fits
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sockproxy",
-    "font.family": "sans-serif",
-    "font.sans-serif": _FONTS,
+    "font.family": _MEASURED,
     "font.size": _FONT_POINTS,
     "text.color": _INK,
     "axes.labelcolor": _MUTED,
@@ -173,6 +173,7 @@ def _size(count: float) -> str:
 
 def _finished(drawn: str, numbers_digest: str) -> str:
     """Without what readers of SVG have no need of, with the colours of the dark."""
+    drawn = drawn.replace(f"'{_MEASURED}'", _SHOWN)
     drawn = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->", "", drawn, flags=re.DOTALL)
     rules = "".join(
         f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
