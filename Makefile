@@ -1,12 +1,13 @@
-# make run    a proxy in front of the engine that answers here, or of the embedded demo engine
-# make test   everything that must hold: lint, types, layering, all tests (as root: against a real dockerd)
-# make bench  the cost, side by side with HAProxy, nginx and a plain aiohttp proxy
+# make run           a proxy in front of the engine that answers here, or of the embedded demo engine
+# make test          everything that must hold: lint, types, layering, all tests (as root: against a real dockerd)
+# make bench         the cost, side by side with HAProxy, nginx and a plain aiohttp proxy
+# make bench-growth  how the cost grows with the work: docs/cost.json and docs/cost.svg
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test bench lint engine tools clean
+.PHONY: run test bench bench-growth lint engine tools clean
 
 run: $(VENV)/.run
 	@$(BIN)/python -m sockproxy.operating.run
@@ -23,7 +24,11 @@ lint: $(VENV)/.test
 bench: $(VENV)/.test tools
 	$(BIN)/python -m benchmarks
 
-# What the tests need beside Python: a dockerd, a static busybox to make an image of. Only root on Debian can install them.
+bench-growth: $(VENV)/.bench tools
+	$(BIN)/python -m benchmarks --growth --out docs
+
+# What the tests need beside Python: a dockerd, a static busybox to make an image of, strace to count system calls. Only root
+# on Debian can install them.
 engine:
 	@sh tests/install_engine.sh
 
@@ -43,6 +48,11 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.run
 	@echo "installing what the tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	@echo "installing what draws"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 clean:

@@ -5,5 +5,6 @@ the cost of a system call differs between machines, and between two hours of the
 which to read them: `__main__` (options), `contest` (the rounds), `scenarios` (what is measured), `proxies` (who is
 measured, and how they are configured: haproxy.cfg, nginx.conf, policy.yaml, `aiohttp_proxy`), `load` (the clients),
 `engine` (the null engine), `processes` (CPU time and memory from /proc), `report` (medians and tables), `syscalls`
-(counts by strace).
+(counts by strace). How the cost grows with the work is a run of its own: `growth` measures, with `rules` for the proxies,
+and `picture` draws.
 """

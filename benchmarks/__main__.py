@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, print the table, and keep it with all numbers in a directory.
 
-The table goes to standard output, progress to standard error. Exit codes: 0 done, 1 a proxy did not work, 2 usage, or
+With --growth, the picture of the README instead, and its numbers. The table goes to standard output, progress to standard
+error. Exit codes: 0 done, 1 a proxy did not work, 2 usage, or
 something is not installed.
 """
 
@@ -12,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import contest, load, processes, report, syscalls
+from benchmarks import contest, growth, load, picture, processes, report, syscalls
 from benchmarks.proxies import PROXIES, Missing, check_installed
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort
 
 _USUAL = tuple(PROXIES)
 _CONNECTIONS_SPARE = 200  # beside the idle streams
+_NUMBERS = "cost.json"
 
 
 def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
@@ -54,7 +56,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("run/bench"), metavar="DIR", help="for table and numbers (run/bench)"
     )
-    parser.add_argument("--syscalls", action="store_true", help="count system calls for each request by strace instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--syscalls", action="store_true", help="count system calls for each request by strace instead"
+    )
+    instead.add_argument(
+        "--growth",
+        action="store_true",
+        help="measure how the cost grows with the work instead, and draw it: cost.json, cost.svg in DIR; five minutes",
+    )
+    instead.add_argument("--redraw", action="store_true", help="draw cost.svg of the cost.json in DIR anew instead")
     return parser.parse_args()
 
 
@@ -68,8 +79,9 @@ def _effort(options: argparse.Namespace) -> Effort:
 
 def _measure(options: argparse.Namespace) -> str:
     """Run, keep the results, and give the table."""
+    check_installed(options.proxies)
     effort = _effort(options)
-    results = contest.run(options.proxies, options.only, effort, lambda line: print(line, file=sys.stderr, flush=True))
+    results = contest.run(options.proxies, options.only, effort, _tell)
     table = report.markdown(results, options.proxies, effort)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "table.md").write_text(table)
@@ -78,14 +90,42 @@ def _measure(options: argparse.Namespace) -> str:
     return table
 
 
+def _grow(options: argparse.Namespace) -> str:
+    """Measure how the cost grows, keep it, and draw it."""
+    picture.check_installed()
+    effort = growth.QUICK if options.quick else growth.FULL
+    numbers = growth.measure(replace(effort, rounds=options.rounds or effort.rounds), _tell)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / _NUMBERS).write_text(growth.as_text(numbers))
+    return _redraw(options)
+
+
+def _redraw(options: argparse.Namespace) -> str:
+    """Draw what is kept; where it is."""
+    picture.check_installed()
+    place: Path = options.out / "cost.svg"
+    place.write_text(picture.draw(json.loads((options.out / _NUMBERS).read_text())))
+    return f"{place}\n"
+
+
+def _count(options: argparse.Namespace) -> str:
+    check_installed(options.proxies)
+    return syscalls.count(options.proxies)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def main() -> int:
     """Do what the options say; gives the exit code."""
     # A stop ends this process like Ctrl-C does: with all that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _options()
     try:
-        check_installed(options.proxies)
-        print(syscalls.count(options.proxies) if options.syscalls else _measure(options), end="")
+        ways = {"growth": _grow, "redraw": _redraw, "syscalls": _count}
+        work = next((work for name, work in ways.items() if getattr(options, name)), _measure)
+        print(work(options), end="")
     except Missing as missing:
         print(missing, file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ def run(names: tuple[str, ...], scenarios: tuple[str, ...], effort: Effort, tell
     """Measure; `tell` gets a line of progress now and then."""
     results: Results = {scenario: {name: [] for name in names} for scenario in scenarios}
     begun = time.perf_counter()
-    with arena(names) as subjects, _undisturbed():
+    with arena(names) as subjects, undisturbed():
         for number in range(effort.rounds):
             first = number % len(subjects)
             order = subjects[first:] + subjects[:first]
@@ -67,7 +67,7 @@ def _due(scenarios: tuple[str, ...], number: int, effort: Effort) -> list[str]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """This process, the load: off the proxies' CPU, and without a garbage collector that makes pauses."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, processes.cpu_places()[1])

@@ -34,7 +34,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 _KNOWN_MAX = 100_000  # heads whose answer is remembered; more than all proxies together send
 
 CHUNK_BYTES = 32 << 10  # dockerd copies bodies by io.Copy, whose buffer is 32 KiB: a chunk each
-BLOCK_BYTES = 8 * CHUNK_BYTES  # one write of a download; all transfers are multiples of it
+BLOCK_BYTES = 8 * CHUNK_BYTES  # one write of a download; all uploads are multiples of it
 LINE_BYTES = 100  # of a log
 LINE_SECONDS = 100e-6  # between two lines of a log
 
@@ -73,6 +73,7 @@ VERSION = _answer(
 LIST = _answer([_container("cart"), _container("basket")])
 INSPECT = _answer(_container("cart") | {"State": {"Status": "running", "Pid": 4711, "ExitCode": 0}, "RestartCount": 0})
 LOADED = _answer({"stream": "Loaded image: registry.example.com/shop/cart:1.8.2"})
+CREATED = _answer({"Id": "0" * 64, "Warnings": []}).replace(b"200 OK", b"201 Created")
 NOT_FOUND = _answer({"message": "page not found"}).replace(b"200 OK", b"404 Not Found")
 
 
@@ -124,6 +125,8 @@ class EngineConnection(asyncio.Protocol):
 
     def pour(self, block: bytes, blocks: int, poured: Callable[[], None]) -> None:
         self.block, self.blocks_left, self.poured = block, blocks, poured
+        if not blocks:
+            poured()
         self._pour_on()
 
     def _pour_on(self) -> None:
@@ -194,19 +197,30 @@ def _export(connection: EngineConnection, path: str, head: bytes, body: bytes) -
     framing, size = _named(path)
     blocks = size // BLOCK_BYTES
     if framing == "chunked":
-        connection.transport.write(_ENDLESS % b"application/x-tar")
+        connection.transport.write(_ENDLESS % b"application/x-tar" + _chunks(size % BLOCK_BYTES))
         connection.pour(_CHUNKED_BLOCK, blocks, lambda: connection.transport.write(_LAST_CHUNK))
         return
     start = b"HTTP/1.1 200 OK\r\n" + _FIELDS + b"Content-Type: application/x-tar\r\nContent-Length: %d\r\n\r\n"
-    connection.transport.write(start % size)
+    connection.transport.write(start % size + _PLAIN_BLOCK[: size % BLOCK_BYTES])
     connection.pour(_PLAIN_BLOCK, blocks, connection.expect_head)
 
 
-def _load(connection: EngineConnection, path: str, head: bytes, body: bytes) -> None:
-    if length := _LENGTH.search(head):
-        connection.drain_length(int(length[1]), body, LOADED)
-    else:
-        connection.drain_chunks(b"", body, LOADED)
+def _chunks(size: int) -> bytes:
+    """Less than a block of a chunked body."""
+    rest = size % CHUNK_BYTES
+    return _CHUNK * (size // CHUNK_BYTES) + (b"%x\r\n%b\r\n" % (rest, b"x" * rest) if rest else b"")
+
+
+def _taking(answer: bytes) -> Route:
+    """Takes a body to its end."""
+
+    def take(connection: EngineConnection, path: str, head: bytes, body: bytes) -> None:
+        if length := _LENGTH.search(head):
+            connection.drain_length(int(length[1]), body, answer)
+        else:
+            connection.drain_chunks(b"", body, answer)
+
+    return take
 
 
 def _attach(connection: EngineConnection, path: str, head: bytes, body: bytes) -> None:
@@ -246,7 +260,8 @@ ROUTES: dict[tuple[bytes, bytes], Route] = {
     (b"GET", b"/events"): _events,
     (b"GET", b"/containers/*/export"): _export,
     (b"GET", b"/containers/*/logs"): _logs,
-    (b"POST", b"/images/load"): _load,
+    (b"POST", b"/images/load"): _taking(LOADED),
+    (b"POST", b"/containers/create"): _taking(CREATED),
     (b"POST", b"/containers/*/attach"): _attach,
 }
 

@@ -9,7 +9,8 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -101,19 +102,27 @@ def is_answering(path: str) -> bool:
 
 
 class KeepAlive:
-    """A closed loop: kept connections, each with one request under way. All heads have answers of one size."""
+    """A closed loop: kept connections, of which all or so many at a time have a request under way, in turn. All heads have
+    answers of one size."""
 
-    def __init__(self, path: str, count: int, heads: Sequence[bytes] = (LIST,)) -> None:
+    def __init__(
+        self, path: str, count: int, heads: Iterable[bytes] = (LIST,), under_way_max: int | None = None
+    ) -> None:
         self._heads = itertools.cycle(heads)
-        self._clients = {client.fileno(): client for client in (socket.socket(socket.AF_UNIX) for _ in range(count))}
-        self._got = dict.fromkeys(self._clients, 0)  # bytes of the answer under way
+        self._under_way_max = under_way_max or count
         self._epoll = select.epoll()
-        for client in self._clients.values():
+        self._clients: dict[int, socket.socket] = {}
+        self._size = 0
+        for _ in range(count):
+            client = socket.socket(socket.AF_UNIX)
+            self._clients[client.fileno()] = client
             client.settimeout(_ANSWER_SECONDS_MAX)
             client.connect(path)
             self._size = exchange(client, next(self._heads))
             client.setblocking(False)
             self._epoll.register(client, select.EPOLLIN)
+        self._got = dict.fromkeys(self._clients, 0)  # bytes of the answer under way
+        self._resting = deque(self._clients)
 
     def __enter__(self) -> "KeepAlive":
         return self
@@ -126,9 +135,10 @@ class KeepAlive:
     def run(self, seconds: float) -> int:
         """Send for so long, then wait for all answers; gives their number."""
         deadline = time.perf_counter() + seconds
-        for client in self._clients.values():
-            client.send(next(self._heads))
-        done, under_way = 0, len(self._clients)
+        under_way = min(self._under_way_max, len(self._clients))
+        for _ in range(under_way):
+            self._send()
+        done = 0
         while under_way:
             ready = self._epoll.poll(_ANSWER_SECONDS_MAX)
             if not ready:
@@ -138,11 +148,16 @@ class KeepAlive:
                 if not self._has_answer(descriptor):
                     continue
                 done += 1
+                self._resting.append(descriptor)
                 if going_on:
-                    self._clients[descriptor].send(next(self._heads))
+                    self._send()
                 else:
                     under_way -= 1
         return done
+
+    def _send(self) -> None:
+        """A request on the connection that has rested longest."""
+        self._clients[self._resting.popleft()].send(next(self._heads))
 
     def _has_answer(self, descriptor: int) -> bool:
         """Take what came; whether it made the answer whole. A denial would have another size."""
@@ -188,13 +203,23 @@ def connect_each(path: str, seconds: float) -> int:
 
 def download(framing: str, path: str, size: int) -> None:
     """A body of so many bytes from the engine; framing is `length` or `chunked`."""
+    download_again(framing, path, size, 0.0)
+
+
+def download_again(framing: str, path: str, size: int, seconds: float) -> int:
+    """Bodies of so many bytes one after the other on one connection, for so long but at least one; gives their number."""
+    head = request("GET", f"/containers/{framing}.{size}/export")
+    done, deadline = 0, time.perf_counter() + seconds
     with connected(path) as client:
-        client.sendall(request("GET", f"/containers/{framing}.{size}/export"))
-        _, rest = read_head(client)
-        if framing == "length":
-            _receive(client, size - len(rest))
-        else:
-            _receive_chunks(client, rest)
+        while not done or time.perf_counter() < deadline:
+            client.sendall(head)
+            _, rest = read_head(client)
+            if framing == "length":
+                _receive(client, size - len(rest))
+            else:
+                _receive_chunks(client, rest)
+            done += 1
+    return done
 
 
 def upload(framing: str, path: str, size: int) -> None:

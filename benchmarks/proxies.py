@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import load, processes
+from benchmarks import load, processes, rules
 
 _HERE = Path(__file__).parent
 _VERSION = re.compile(r"\b[0-9]+\.[0-9]+\S*")
@@ -36,11 +36,13 @@ class Missing(Exception):
 
 
 class Place(NamedTuple):
-    """Where a proxy lives: its own directory, the socket it listens on, the engine's socket."""
+    """Where a proxy lives: its own directory, the socket it listens on, the engine's socket. `rules`: how many it has,
+    those of which `benchmarks.rules` tells; None: its usual ones."""
 
     directory: Path
     listen: Path
     engine: Path
+    rules: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,14 @@ def _sockproxy(place: Place) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         admin_port = probe.getsockname()[1]
+    policy = _HERE / "policy.yaml"
+    if place.rules is not None:
+        policy = place.directory / "policy.yaml"
+        policy.write_text(rules.policy(place.rules))
     options = {
         "--listen": f"unix://{place.listen}",
         "--engine": f"unix://{place.engine}",
-        "--policy": str(_HERE / "policy.yaml"),
+        "--policy": str(policy),
         "--admin": f"tcp://127.0.0.1:{admin_port}",
         "--audit": str(place.directory / "audit.jsonl"),
     }
@@ -73,7 +79,13 @@ def _aiohttp(place: Place) -> list[str]:
 
 
 def _haproxy(ways: Mapping[str, str]) -> Callable[[Place], list[str]]:
-    return lambda place: ["haproxy", "-db", "-f", str(_filled_in("haproxy.cfg", place, ways))]
+    def command(place: Place) -> list[str]:
+        config = _filled_in("haproxy.cfg", place, ways)
+        if place.rules is not None:
+            config.write_text(rules.in_haproxy(config.read_text(), place.rules))
+        return ["haproxy", "-db", "-f", str(config)]
+
+    return command
 
 
 def _nginx(place: Place) -> list[str]:
@@ -126,10 +138,12 @@ def version(name: str) -> str:
 
 
 class Subject:
-    """A running proxy. A context manager: starts it, waits for its first answer, and ends it."""
+    """A running proxy. A context manager: starts it, waits for its first answer, and ends it. `rule_count`
+    is None where it is to have its usual ones."""
 
-    def __init__(self, name: str, directory: Path, engine: Path) -> None:
+    def __init__(self, name: str, directory: Path, engine: Path, rule_count: int | None = None) -> None:
         self.name = name
+        self.rule_count = rule_count
         self.directory = directory
         self.engine = engine
         self.path = str(directory / "docker.sock")
@@ -137,7 +151,7 @@ class Subject:
 
     def __enter__(self) -> "Subject":
         self.directory.mkdir(parents=True)
-        command = PROXIES[self.name].command(Place(self.directory, Path(self.path), self.engine))
+        command = PROXIES[self.name].command(Place(self.directory, Path(self.path), self.engine, self.rule_count))
         begun = time.perf_counter()
         self._process = start(command, self.directory / "output", processes.cpu_places()[0])
         wait_for_answer(self._process, self.path, self.directory / "output")
@@ -147,9 +161,9 @@ class Subject:
     def __exit__(self, *_: object) -> None:
         end(self._process)
 
-    def another(self) -> "Subject":
-        """A second one of the same kind, fresh, not yet started."""
-        return Subject(self.name, self.directory / f"another-{time.monotonic_ns()}", self.engine)
+    def another(self, rule_count: int | None = None) -> "Subject":
+        """A second one of the same kind, fresh, not yet started; with so many rules, if that is said."""
+        return Subject(self.name, self.directory / f"another-{time.monotonic_ns()}", self.engine, rule_count)
 
     @property
     def pids(self) -> list[int]:
@@ -169,8 +183,10 @@ class Subject:
         return processes.memory(self.pids)
 
 
-def start(command: list[str], output: Path, cpus: set[int]) -> subprocess.Popen[bytes]:
-    """Start a program on certain CPUs, with what it prints in a file."""
+def start(
+    command: list[str], output: Path, cpus: set[int], descriptors: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a program on certain CPUs, with what it prints in a file, and with these descriptors of ours."""
     with output.open("wb") as printed:
         return subprocess.Popen(
             command,
@@ -178,6 +194,7 @@ def start(command: list[str], output: Path, cpus: set[int]) -> subprocess.Popen[
             stdout=printed,
             stderr=subprocess.STDOUT,
             cwd=_HERE.parent,
+            pass_fds=descriptors,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
 

@@ -63,7 +63,7 @@ class Scenario:
     is_rare: bool = False  # only in the first rounds
 
 
-def _cost(subject: Subject, work: Callable[[], int]) -> Numbers:
+def cost(subject: Subject, work: Callable[[], int]) -> Numbers:
     """CPU time of the proxy for each piece of work, and how busy it was: below 1 the load was the slower part."""
     cpu, begun = subject.cpu_us(), time.perf_counter()
     done = work()
@@ -78,13 +78,13 @@ def keep_alive(connections: int, heads: Sequence[bytes], subject: Subject, effor
     """CPU for a small request on kept connections."""
     with load.KeepAlive(subject.path, connections, heads) as clients:
         clients.run(effort.seconds * _WARM_SHARE)
-        return _cost(subject, lambda: clients.run(effort.seconds))
+        return cost(subject, lambda: clients.run(effort.seconds))
 
 
 def connection_each(subject: Subject, effort: Effort) -> Numbers:
     """CPU for a small request with a connection of its own."""
     load.connect_each(subject.path, effort.seconds * _WARM_SHARE)
-    return _cost(subject, lambda: load.connect_each(subject.path, effort.seconds))
+    return cost(subject, lambda: load.connect_each(subject.path, effort.seconds))
 
 
 def latency(subject: Subject, effort: Effort) -> Numbers:
@@ -96,7 +96,7 @@ def latency(subject: Subject, effort: Effort) -> Numbers:
         took.extend(load.time_requests(subject.path, effort.seconds))
         return len(took)
 
-    return _cost(subject, work) | _quantiles(took)
+    return cost(subject, work) | _quantiles(took)
 
 
 def _quantiles(took: list[float]) -> Numbers:
@@ -106,8 +106,8 @@ def _quantiles(took: list[float]) -> Numbers:
 def latency_in_a_crowd(subject: Subject, effort: Effort) -> Numbers:
     """How long a small request takes while many streams are open and one moves a large body at full speed.
 
-    On a fresh proxy: HAProxy holds a silent stream's descriptors after its client has gone, and with a fifth of them
-    taken (tune.pool-low-fd-ratio) it stops keeping engine connections, which doubles what every later request costs.
+    On a fresh proxy: HAProxy holds a silent stream's descriptors after its client has gone, which is no part of what is
+    measured later.
     """
     with subject.another() as fresh, load.IdleStreams(fresh.path) as streams:
         streams.open(effort.idle_streams[0])
@@ -148,15 +148,15 @@ def transfer(move: Callable[[str, int], None], subject: Subject, effort: Effort)
         move(subject.path, effort.transfer_bytes)
         return effort.transfer_bytes
 
-    cost = _cost(subject, work)
-    return {"cpu": cost["cpu"] * GIB / 1e6, "busy": cost["busy"], "mib_per_s": cost["rate"] / MIB}
+    spent = cost(subject, work)
+    return {"cpu": spent["cpu"] * GIB / 1e6, "busy": spent["busy"], "mib_per_s": spent["rate"] / MIB}
 
 
 def keystrokes(subject: Subject, effort: Effort) -> Numbers:
     """CPU for ten bytes through a tunnel and back."""
     with load.tunnel(subject.path, "echo") as client:
         load.type_keys(client, effort.seconds * _WARM_SHARE)
-        return _cost(subject, lambda: load.type_keys(client, effort.seconds))
+        return cost(subject, lambda: load.type_keys(client, effort.seconds))
 
 
 def log_lines(subject: Subject, effort: Effort) -> Numbers:
@@ -167,7 +167,7 @@ def log_lines(subject: Subject, effort: Effort) -> Numbers:
         load.follow_log(subject.path, effort.log_lines)
         return effort.log_lines
 
-    return _cost(subject, work)
+    return cost(subject, work)
 
 
 # What it costs to be there

@@ -51,7 +51,7 @@ def _traced(subject: Subject, work: Callable[[str], int]) -> tuple[int, dict[str
     targets = [word for pid in subject.pids for word in ("-p", str(pid))]
     tracer = subprocess.Popen(["strace", "-f", "-c", "-o", str(table), *targets], stderr=subprocess.DEVNULL)
     try:
-        _wait_until_traced(subject.pids)
+        wait_until_traced(tracer, subject.pids)
         done = work(subject.path)
     finally:
         tracer.send_signal(signal.SIGINT)
@@ -60,11 +60,12 @@ def _traced(subject: Subject, work: Callable[[str], int]) -> tuple[int, dict[str
     return done, {row[2]: int(row[1]) for row in rows if row and row[2] != "total"}
 
 
-def _wait_until_traced(pids: Sequence[int]) -> None:
+def wait_until_traced(tracer: subprocess.Popen[bytes], pids: Sequence[int]) -> None:
+    """Returns when all of them are traced. Raises Missing if strace may not."""
     deadline = time.perf_counter() + _ATTACH_SECONDS_MAX
     while any("\nTracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text() for pid in pids):
-        if time.perf_counter() > deadline:
-            raise RuntimeError(f"strace may not trace {pids}: run it as root")
+        if tracer.poll() is not None or time.perf_counter() > deadline:
+            raise Missing(f"strace may not trace {pids}: run it as root")
         time.sleep(_POLL_SECONDS)
 
 

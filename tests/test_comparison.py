@@ -5,7 +5,7 @@ import pytest
 from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.comparison import diff_policies, effects
-from sockproxy.judging.policy import ApiVersions, Effect, Mode, Policy, compile_policy, make_rule
+from sockproxy.judging.policy import ApiVersions, Effect, Mode, Policy, Rule, compile_policy, select_all
 
 CATALOGUE = Catalogue(load_operations())
 
@@ -22,8 +22,8 @@ def policy(
         CATALOGUE,
         mode=mode,
         api_versions=ApiVersions(oldest, newest, api_versions[2]),
-        allow=[make_rule("p/allow[0]", selectors, None, CATALOGUE)],
-        deny=[make_rule("p/deny[0]", deny, None, CATALOGUE)],
+        allow=[Rule("p/allow[0]", selectors, None, select_all(selectors, CATALOGUE))],
+        deny=[Rule("p/deny[0]", deny, None, select_all(deny, CATALOGUE))],
     )
 
 

@@ -27,8 +27,8 @@ from sockproxy.judging.policy import (
     decide,
     denial_message,
     intersect,
-    make_rule,
     select,
+    select_all,
     selector_words,
 )
 
@@ -40,7 +40,7 @@ V1_20, V1_23, V1_24, V1_30, V1_41 = (ApiVersion(1, minor) for minor in (20, 23, 
 def rules(effect: str, *written: list[str] | tuple[list[str], str], name: str = "p") -> tuple[Rule, ...]:
     pairs = [one if isinstance(one, tuple) else (one, None) for one in written]
     return tuple(
-        make_rule(f"{name}/{effect}[{index}]", selectors, reason, CATALOGUE)
+        Rule(f"{name}/{effect}[{index}]", tuple(selectors), reason, select_all(selectors, CATALOGUE))
         for index, (selectors, reason) in enumerate(pairs)
     )
 

@@ -8,6 +8,7 @@ that folder the README's places are. What the README shows is compared with what
 
 import ast
 import configparser
+import json
 import os
 import re
 import select
@@ -26,6 +27,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from benchmarks.picture import digest, draw
 from sockproxy.data import builtin_policy_names, load_operations
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import Catalogue
@@ -53,6 +55,7 @@ EXIT_CODES = {
 ONLY_LOOKED_AT = {
     "make test": "this is make test",
     "make bench": "it takes half an hour",
+    "make bench-growth": "it takes five minutes",
 }
 """Targets that are not run, and why: it is looked whether make knows how."""
 
@@ -537,9 +540,24 @@ def test_named_files(file: str) -> None:
     assert (ROOT / file).exists()
 
 
-def test_the_picture_needs_nothing_from_elsewhere() -> None:
-    picture = (ROOT / "docs/session.svg").read_text(encoding="utf-8")
-    assert re.findall(r"https?://[^\"\s]+", picture) == ["http://www.w3.org/2000/svg"]
+@pytest.mark.parametrize("picture", ["session.svg", "cost.svg"])
+def test_a_picture_needs_nothing_from_elsewhere(picture: str) -> None:
+    drawn = (ROOT / "docs" / picture).read_text(encoding="utf-8")
+    names_of_formats = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"\s]+", drawn)) <= names_of_formats
+    assert not re.search(r"<image|@import|@font-face|url\((?!#)", drawn)
+
+
+def test_the_picture_of_cost_is_of_the_numbers_beside_it() -> None:
+    numbers = json.loads((ROOT / "docs/cost.json").read_text(encoding="utf-8"))
+    assert f"of the numbers {digest(numbers)} " in (ROOT / "docs/cost.svg").read_text(encoding="utf-8")
+    assert {key: len(curves) for key, curves in numbers["panels"].items()} == {"rules": 3, "connections": 2, "bytes": 4}
+
+
+def test_the_picture_of_cost_is_the_same_each_time() -> None:
+    pytest.importorskip("matplotlib", reason="it is drawn by matplotlib, which only `make bench-growth` installs")
+    numbers = json.loads((ROOT / "docs/cost.json").read_text(encoding="utf-8"))
+    assert draw(numbers) == (ROOT / "docs/cost.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -286,10 +286,9 @@ def compile_policy(
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
 
-def make_rule(name: str, selectors: Sequence[str], reason: str | None, catalogue: Catalogue) -> Rule:
-    """A rule with its operations looked up."""
-    operations = frozenset().union(*(select(selector, catalogue) for selector in selectors))
-    return Rule(name, tuple(selectors), reason, operations)
+def select_all(selectors: Iterable[str], catalogue: Catalogue) -> frozenset[str]:
+    """The operationIds that any of these selectors means."""
+    return frozenset().union(*(select(selector, catalogue) for selector in selectors))
 
 
 def select(selector: str, catalogue: Catalogue) -> frozenset[str]:
