@@ -1,6 +1,8 @@
 """The policies that come with sockproxy: what they allow, and that nothing slips in or out unseen."""
 
 import csv
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,17 @@ from sockproxy import data
 from sockproxy.judging.catalogue import UNKNOWN, Access, ApiVersion, Catalogue, Classified
 from sockproxy.judging.comparison import diff_policies, effects
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, Reason, decide
+from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, Reason, decide, select
 from sockproxy.operating.config import check_config, load_policy
 
 CATALOGUE = Catalogue(data.load_operations())
 NAMES = data.builtin_policy_names()
+CLIENTS = data.client_policy_names()
+CASES = Path(__file__).parent / "cases"
+DOCS = Path(__file__).parents[1] / "docs"
 BUILT_IN = {name: load_policy(name, CATALOGUE) for name in NAMES}
-SEED = list(csv.DictReader((Path(__file__).parent / "cases" / "seed_endpoints.csv").open(encoding="utf-8")))
+SEED = list(csv.DictReader((CASES / "seed_endpoints.csv").open(encoding="utf-8")))
+CALLS = list(csv.DictReader((CASES / "clients.csv").open(encoding="utf-8")))
 NOBODY = Principal("unix", 0, 0, 1, None, None, None, None, "uid:0")
 
 KUBELET_OF_1_3 = {
@@ -41,7 +47,9 @@ def ask(policy: str, method: str, path: str, version: ApiVersion | None = None) 
 
 
 def test_these_come_with_sockproxy() -> None:
-    assert NAMES == ("allow-all", "kubernetes-1.3", "kubernetes-1.4", "readonly")
+    general = {"allow-all", "docker-ci", "kubernetes-1.3", "kubernetes-1.4", "readonly"}
+    assert set(NAMES) == general | set(CLIENTS)
+    assert set(CLIENTS) == {row["client"] for row in CALLS}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,6 +97,131 @@ def test_kubernetes_needs_docker_1_9(name: str) -> None:
 def test_a_rule_of_1_3_keeps_its_name_in_1_4() -> None:
     assert ask("kubernetes-1.4", "GET", "/info").rule == "kubernetes-1.3/allow[3]"
     assert ask("kubernetes-1.4", "POST", "/exec/x/resize").rule == "kubernetes-1.4/allow[0]"
+
+
+# Clients
+
+EXTENDS = {
+    "compose": "compose-up",
+    "crowdsec-swarm": "crowdsec",
+    "docker-gen-notify": "docker-gen",
+    "dozzle-actions": "dozzle",
+    "dozzle-shell": "dozzle",
+    "github-actions-runner-build": "github-actions-runner",
+    "homepage-swarm": "homepage",
+    "portainer": "portainer-readonly",
+    "telegraf-docker-disk": "telegraf-docker",
+    "telegraf-docker-swarm": "telegraf-docker",
+    "watchtower-hooks": "watchtower",
+    "watchtower-nickfedor-hooks": "watchtower-nickfedor",
+}
+"""A client that can do more, and what it is without: the record has only what comes in addition."""
+
+NAMES_NO_VERSION = {
+    "autoheal", "beszel-agent", "docker-gen", "docker-gen-notify", "homepage", "homepage-swarm", "uptime-kuma",
+}  # fmt: skip
+NAMES_ALWAYS_A_VERSION = {"testcontainers-java", "watchtower", "watchtower-hooks"}
+OLDEST_BUT_1_40 = {
+    "kubelet-dockertools": (1, 21),
+    "portainer": (1, 24),
+    "portainer-readonly": (1, 24),
+    "testcontainers-ryuk": (1, 24),
+    "watchtower": (1, 25),
+    "watchtower-hooks": (1, 25),
+    "github-actions-runner": (1, 30),
+    "github-actions-runner-build": (1, 30),
+    "testcontainers-java": (1, 32),
+    "cri-dockerd": (1, 42),
+}
+"""The oldest API version that a client settles for, where it is not that of Go's present client library."""
+
+WRITE_AND_TUNNEL = {
+    "act-runner", "buildx-container-driver", "buildx-docker-driver", "compose", "compose-up", "cri-dockerd", "docker-ci",
+    "dozzle-shell", "github-actions-runner", "github-actions-runner-build", "gitlab-runner", "kubelet-dockertools",
+    "kubernetes-1.3", "kubernetes-1.4", "portainer", "testcontainers-go", "testcontainers-java", "watchtower-hooks",
+    "watchtower-nickfedor-hooks", "allow-all",
+}  # fmt: skip
+WRITE = {
+    "autoheal", "docker-gen-notify", "dozzle-actions", "testcontainers-ryuk", "watchtower", "watchtower-nickfedor",
+}  # fmt: skip
+"""What has neither access only looks."""
+
+IS_THE_HOST = WRITE_AND_TUNNEL - {"buildx-docker-driver", "dozzle-shell"} | WRITE - {
+    "autoheal", "docker-gen-notify", "testcontainers-ryuk",
+}  # fmt: skip
+"""What may create a container."""
+
+
+def calls_of(client: str) -> set[str]:
+    """What the client calls: what is recorded of it, and of what it extends."""
+    more = calls_of(EXTENDS[client]) if client in EXTENDS else set()
+    return {row["operation_id"] for row in CALLS if row["client"] == client} | more
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_is_allowed_what_its_source_calls_and_nothing_else(client: str) -> None:
+    policy = BUILT_IN[client]
+    assert allowed(policy, ApiVersion(1, 55)) == calls_of(client)
+    assert allowed(policy) == (set() if client in NAMES_ALWAYS_A_VERSION else calls_of(client))
+    assert policy.deny == ()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_may_name_the_api_versions_that_it_names(client: str) -> None:
+    oldest, newest, unversioned = BUILT_IN[client].api_versions
+    assert newest is None
+    assert unversioned is (client not in NAMES_ALWAYS_A_VERSION)
+    assert oldest == (None if client in NAMES_NO_VERSION else OLDEST_BUT_1_40.get(client, (1, 40)))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_comment_tells_where_it_was_read(client: str) -> None:
+    comment = data.load_builtin_policy(client)[1].partition("version:")[0]
+    repositories = {
+        repository
+        for row in CALLS
+        if row["client"] == client
+        for repository in re.findall(r"([\w.-]+/[\w.-]+)@[0-9a-f]{7,}", row["source"])
+    }
+    assert repositories
+    assert {each for each in repositories if each not in comment} == set()
+
+
+def test_access_is_no_wider_than_told() -> None:
+    told = {name: {Access.READ} for name in NAMES}
+    told |= {name: {Access.READ, Access.WRITE} for name in WRITE}
+    told |= {name: {Access.READ, Access.WRITE, Access.TUNNEL} for name in WRITE_AND_TUNNEL}
+    newest = ApiVersion(1, 55)
+    found = {
+        name: {CATALOGUE.operations[one].access for one in allowed(policy, newest)} for name, policy in BUILT_IN.items()
+    }
+    assert found == told
+
+
+@pytest.mark.parametrize("name", sorted(IS_THE_HOST - {"allow-all"}))
+def test_what_may_create_a_container_says_what_that_means(name: str) -> None:
+    """Itself, or what it extends or refers to."""
+    names = {name, EXTENDS.get(name, name), "kubernetes-1.3" if name == "kubernetes-1.4" else name}
+    comments = " ".join(data.load_builtin_policy(each)[1] for each in names).replace("\n# ", " ")
+    assert re.search(r"the (whole )?host\b", comments)
+
+
+def test_nothing_else_may_create_a_container() -> None:
+    newest = ApiVersion(1, 55)
+    assert {name for name in NAMES if "ContainerCreate" in allowed(BUILT_IN[name], newest)} == IS_THE_HOST
+
+
+def test_docker_ci_is_what_its_comment_says() -> None:
+    found = allowed(BUILT_IN["docker-ci"])
+    assert found >= calls_of("buildx-docker-driver") | {"ImageBuild", "BuildCancel", "ContainerCreate", "ExecStart"}
+    for selected in ("@Swarm", "@Plugin", "@Volume", "@Network", "*Prune", "*Archive*", "*Export", "ImageGet*"):
+        assert not found & select(selected, CATALOGUE)
+
+
+def test_the_page_of_the_policies_is_as_the_files() -> None:
+    """After a change: .venv/bin/python docs/make_policies.py"""
+    page = runpy.run_path(str(DOCS / "make_policies.py"))["render"]()
+    assert page == (DOCS / "policies.md").read_text(encoding="utf-8")
 
 
 # readonly
@@ -162,5 +295,6 @@ def test_allow_all_allows_all(version: ApiVersion | None) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "allow-all"])
 def test_no_other_policy_allows_what_is_unknown(name: str) -> None:
-    assert ask(name, "GET", "/debug/vars").reason is Reason.UNKNOWN_OPERATION
-    assert ask(name, "POST", "/containers/prune", ApiVersion(1, 23)).reason is Reason.NOT_IN_API_VERSION
+    assert ask(name, "GET", "/debug/vars", ApiVersion(1, 55)).reason is Reason.UNKNOWN_OPERATION
+    gone = ask(name, "POST", "/containers/prune", ApiVersion(1, 23))
+    assert gone.reason in (Reason.NOT_IN_API_VERSION, Reason.API_VERSION)

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy.data import builtin_policy_names, load_docker_releases
+from sockproxy.data import builtin_policy_names, client_policy_names, load_docker_releases
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, identify
@@ -156,9 +156,19 @@ def test_matrix_csv_has_a_row_for_each_operation_of_that_version(version: str) -
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_matrix_agrees_with_explain(policy: str) -> None:
     nobody = identify(Peer("here", "unix"))
-    for row in csv.DictReader(io.StringIO(run("matrix", "--format", "csv").stdout)):
+    for row in csv.DictReader(io.StringIO(run("matrix", "--policy", policy, "--format", "csv").stdout)):
         target = "/v1.55" + re.sub(r"\{\w+\}", "x", row["path"])
         assert judge(CATALOGUE, POLICIES[policy], nobody, row["method"], target).decision.effect == row[policy], target
+
+
+def columns_of(*args: str) -> list[str]:
+    return run("matrix", "--format", "csv", *args).stdout.splitlines()[0].split(",")[5:]
+
+
+def test_matrix_shows_the_policies_that_are_named_or_matched_each_once() -> None:
+    assert columns_of("--policy", "traefik*", "readonly", "traefik") == ["traefik", "traefik-swarm", "readonly"]
+    assert columns_of("--policy", "*") == list(builtin_policy_names())
+    assert columns_of() == sorted(set(builtin_policy_names()) - set(client_policy_names()))
 
 
 def test_matrix_formats_say_the_same() -> None:

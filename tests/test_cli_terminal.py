@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sockproxy.data import builtin_policy_names, client_policy_names
 from sockproxy.operating.cli import tables
 from sockproxy.operating.cli.root import COMMANDS, root
 from sockproxy.operating.cli.tables import Table
@@ -34,6 +35,29 @@ def test_tables_fit_the_terminal(columns: int) -> None:
     lines = ESCAPE.sub("", run_on_terminal("matrix", columns=columns)).splitlines()
     assert max(map(len, lines)) <= columns
     assert any(line.startswith("ContainerPause") for line in lines)
+
+
+def test_fifty_policies_fit_into_eighty_columns() -> None:
+    lines = run("matrix", "--policy", "*", columns=80).stdout.splitlines()
+    names = builtin_policy_names()
+    row = next(line.split() for line in lines if line.startswith("ContainerPause"))
+    assert len(row[1]) == len(names)
+    assert [name for name, mark in zip(names, row[1], strict=True) if mark == "+"] == [
+        "allow-all",
+        "compose",
+        "portainer",
+    ]
+    ruler, at = lines[0], lines[0].index("1 ")
+    assert all(ruler[at + number - 1 :].startswith(str(number)) for number in range(5, len(names) + 1, 5))
+    assert f"{names.index('portainer') + 1}=portainer" in " ".join(lines[-12:])
+    assert max(map(len, lines)) <= 80
+
+
+def test_only_a_terminal_is_told_that_there_are_more_policies() -> None:
+    told = " ".join(ESCAPE.sub("", run_on_terminal("matrix", columns=80)).split())
+    assert f"{len(client_policy_names())} more are each for one client: --policy 'traefik*' or '*'" in told
+    assert "more are" not in ESCAPE.sub("", run_on_terminal("matrix", "--policy", "readonly", columns=80))
+    assert "more are" not in run("matrix").output
 
 
 def test_terminal_has_colour_unless_no_color_is_set() -> None:

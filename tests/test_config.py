@@ -31,6 +31,7 @@ from sockproxy.operating.config import source as source_module
 from sockproxy.operating.config.wording import key_of, nearest, quoted
 
 ROOT = Path(__file__).parent.parent
+BUILT_IN = "built-in are allow-all, docker-ci, kubernetes-1.3, kubernetes-1.4, readonly, and one a client"
 SAMPLE = ROOT / "config" / "sockproxy.yaml"
 CATALOGUE = Catalogue(load_operations())
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "config_findings.yaml").read_text(encoding="utf-8"))
@@ -283,8 +284,8 @@ def test_a_reference_leads_to_a_policy(reference: str, name: str, folder: Path) 
 
 ASTRAY = [
     ("readnly", "", 'no policy "readnly"; did you mean "readonly"?'),
-    ("staging", "", 'no policy "staging"; built-in are allow-all, kubernetes-1.3, kubernetes-1.4, readonly'),
-    ("", "", 'no policy ""; built-in are allow-all, kubernetes-1.3, kubernetes-1.4, readonly'),
+    ("staging", "", f'no policy "staging"; {BUILT_IN}'),
+    ("", "", f'no policy ""; {BUILT_IN}'),
     ("{}/two.yml", "{}/two.yml", "2 policies; choose one by {}/two.yml#NAME"),
     ("{}/two.yml#bb", "{}/two.yml", 'no "bb"; did you mean "b"?'),
     ("{}/none.yaml", "{}/none.yaml", "0 policies"),
@@ -370,7 +371,7 @@ def test_findings_name_the_options() -> None:
         'command line: --engine: expected text, not ""',
         'command line: --audit: expected text, not ""',
         "command line: --listen: x: expected unix:///path, tcp://host:port or systemd://name",
-        'command line: --policy: no policy "ci"; built-in are allow-all, kubernetes-1.3, kubernetes-1.4, readonly',
+        f'command line: --policy: no policy "ci"; {BUILT_IN}',
         "command line: --listen: unix:///a is the address of listeners[1].address, too",
         "command line: --admin: http://a: expected unix:///path, tcp://host:port or systemd://name",
     ]

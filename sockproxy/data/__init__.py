@@ -10,16 +10,21 @@ Begin at `load_operations`. Sources: Docker's API documents 1.0 to 1.55, and the
 `kubernetes` (which of 1.3 and 1.4 call it), `earlier_ids`, `note`. Where two routes match one path, the first in the
 file wins, as in the engine.
 
+`policies/*.yaml` and `policies/clients/*.yaml`, one built-in policy each, under its name: the second folder has one for
+each client that people put before an engine, with what that client's own source calls.
+
 `docker_releases.json`, newest first: `docker_release`, `api_version` (its newest), `kubernetes_1_4`: whether Kubernetes
 1.4 supported it, "yes" or "no"; "" for the releases that came after it, which it never was tested with.
 """
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import orjson
 
 _POLICIES = "policies"
+_CLIENTS = "clients"
 
 
 def load_operations() -> dict[str, dict[str, object]]:
@@ -36,16 +41,27 @@ def load_docker_releases() -> list[dict[str, str]]:
 
 def builtin_policy_names() -> tuple[str, ...]:
     """The names of the policies that come with sockproxy, sorted."""
-    folder = files(__name__) / _POLICIES
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    return tuple(sorted(_policy_files()))
+
+
+def client_policy_names() -> tuple[str, ...]:
+    """Those of them that are made for one client, sorted."""
+    return tuple(sorted(_files_of(files(__name__) / _POLICIES / _CLIENTS)))
 
 
 def load_builtin_policy(name: str) -> tuple[str, str]:
     """The file name to show in errors, and the YAML text; raises KeyError for a name that is not built in."""
-    if name not in builtin_policy_names():
-        raise KeyError(name)
-    file = f"{name}.yaml"
-    return f"built-in:{file}", (files(__name__) / _POLICIES / file).read_text(encoding="utf-8")
+    file = _policy_files()[name]
+    return f"built-in:{file.name}", file.read_text(encoding="utf-8")
+
+
+def _policy_files() -> dict[str, Traversable]:
+    folder = files(__name__) / _POLICIES
+    return _files_of(folder) | _files_of(folder / _CLIENTS)
+
+
+def _files_of(folder: Traversable) -> dict[str, Traversable]:
+    return {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
 
 
 def _load_json(file: str) -> Any:

@@ -7,18 +7,20 @@ contract).
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import click
 import orjson
 
-from sockproxy.data import builtin_policy_names, load_docker_releases
+from sockproxy.data import builtin_policy_names, client_policy_names, load_docker_releases
 from sockproxy.judging import comparison
 from sockproxy.judging.catalogue import ApiVersion, Operation
 from sockproxy.judging.policy import UNKNOWN_SELECTOR, Policy
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.tables import Table
+from sockproxy.operating.config.wording import quoted
 
 FACTS = ("operation", "method", "path", "tag", "access")
 """What the matrix says of an operation, before the policies."""
@@ -28,6 +30,9 @@ NARROWER = ("path", "tag", "access", "method")
 
 SIGNS = {"allow": "+", "deny": "-"}
 """Cells where there is no room for words."""
+
+MARKS = {"allow": "+", "deny": "."}
+"""Cells where there is no room for blanks between them either: fifty policies fit into eighty columns."""
 
 SIGNS_OF_DIFF = (("+", "added"), ("-", "removed"), ("~", "changed"))
 """The sign of a line, and the key in JSON."""
@@ -42,6 +47,7 @@ VERSION_COLUMNS = ("docker_release", "api_version", "kubernetes_1_4")
     epilog=parameters.examples(
         "sockproxy matrix",
         "sockproxy matrix --policy readonly ./ci.yaml --api 1.44",
+        "sockproxy matrix --policy 'traefik*' 'dozzle*'",
         "sockproxy matrix --format csv > policies.csv",
     ),
 )
@@ -51,7 +57,7 @@ VERSION_COLUMNS = ("docker_release", "api_version", "kubernetes_1_4")
     multiple=True,
     shell_complete=parameters.complete_policy,
     metavar="NAME|FILE...",
-    help="Built-in policies or files; without it, all built-in ones.",
+    help="Built-in policies, patterns of their names, or files; without it, the built-in ones that are not for one client.",
 )
 @click.option(
     "--api",
@@ -69,7 +75,8 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
 
     A cell is what the policy's rules say of a request for that operation: allow or deny.
     """
-    names = tuple(dict.fromkeys(names)) or builtin_policy_names()
+    hint = "" if names else f"{len(client_policy_names())} more are each for one client: --policy 'traefik*' or '*'"
+    names = _chosen(names)
     version = version or parameters.newest_api()
     catalogue = parameters.load_catalogue()
     policies = [parameters.load_policy(name, catalogue) for name in names]
@@ -79,7 +86,7 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
     operations = [each for each in catalogue.operations.values() if each.in_version(version)]
     rows = tuple((*_facts(each), *(column[each.operation_id] for column in columns)) for each in operations)
     if form == "table":
-        tables.write(list(_narrower(names, rows)))
+        tables.write(list(_narrower(names, rows, (hint,) if hint and tables.is_terminal() else ())))
     else:
         click.echo(_MATRIX_FORMATS[form](names, rows), nl=False)
     return ExitCode.DONE
@@ -137,23 +144,52 @@ def _note_shadow(names: Sequence[str], policies: Sequence[Policy]) -> None:
             click.echo(f"sockproxy: {name} is in shadow mode: what it denies here passes all the same", err=True)
 
 
+def _chosen(words: Sequence[str]) -> tuple[str, ...]:
+    """The policies that the words name or are a pattern for; without a word those that are not made for one client, since
+    all are more than a screen has columns for."""
+    builtin = builtin_policy_names()
+    if not words:
+        return tuple(name for name in builtin if name not in client_policy_names())
+    chosen: list[str] = []
+    for word in words:
+        is_pattern = "*" in word and "/" not in word
+        found = [name for name in builtin if fnmatchcase(name, word)] if is_pattern else [word]
+        if not found:
+            raise click.UsageError(f"no built-in policy matches {quoted(word)}")
+        chosen += found
+    return tuple(dict.fromkeys(chosen))
+
+
 def _facts(operation: Operation) -> tuple[str, ...]:
     return (operation.operation_id, operation.method, operation.path, operation.tag, operation.access)
 
 
-def _narrower(names: Sequence[str], rows: tuple[tuple[str, ...], ...]) -> Iterator[Table]:
+def _narrower(names: Sequence[str], rows: tuple[tuple[str, ...], ...], notes: tuple[str, ...]) -> Iterator[Table]:
     """The matrix as a table, in ever narrower forms."""
-    table = Table((*FACTS, *names), rows, empty="no operation is in that API version")
+    table = Table((*FACTS, *names), rows, "no operation is in that API version", notes)
     yield table
     for column in NARROWER:
         table = table.without(column)
         yield table
     numbers = tuple(map(str, range(1, len(names) + 1)))
-    legend = ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
-    yield Table((FACTS[0], *numbers), table.rows, table.empty, (legend,))
+    legend = ", ".join(f"{number}={name}" for number, name in zip(numbers, names, strict=True))
+    yield Table((FACTS[0], *numbers), table.rows, table.empty, (legend, *notes))
     signs = tuple((name, *(SIGNS[cell] for cell in cells)) for name, *cells in table.rows)
-    meaning = ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
-    yield Table((FACTS[0], *numbers), signs, table.empty, (legend, meaning))
+    yield Table((FACTS[0], *numbers), signs, table.empty, (legend, _meaning(SIGNS), *notes))
+    marks = tuple((name, "".join(MARKS[cell] for cell in cells)) for name, *cells in table.rows)
+    yield Table((FACTS[0], _ruler(len(names))), marks, table.empty, (legend, _meaning(MARKS), *notes))
+
+
+def _meaning(signs: Mapping[str, str]) -> str:
+    return ", ".join(f"{sign} {word}" for word, sign in signs.items())
+
+
+def _ruler(count: int) -> str:
+    """`1   5    10   15`: each number begins above the column that it counts."""
+    ruler = ""
+    for number in (1, *range(5, count + 1, 5)):
+        ruler = ruler.ljust(number - 1) + str(number)
+    return ruler
 
 
 def _matrix_csv(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

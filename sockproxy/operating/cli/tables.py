@@ -107,7 +107,8 @@ def _widths(table: Table) -> list[int]:
 def _notes(table: Table, width: int | None) -> list[str]:
     if not table.notes:
         return []
-    return ["", *(line for note in table.notes for line in textwrap.wrap(note, width or len(note)))]
+    lines = (textwrap.wrap(note, width or len(note), break_on_hyphens=False) for note in table.notes)
+    return ["", *(line for wrapped in lines for line in wrapped)]
 
 
 def _write_rich(table: Table, width: int | None) -> None:

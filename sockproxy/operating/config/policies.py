@@ -213,9 +213,10 @@ def _way_back(name: str, extends: Mapping[str, set[str]]) -> tuple[str, ...]:
 
 
 def _no_policy(name: str, own: Iterable[str]) -> str:
-    builtin = data.builtin_policy_names()
+    builtin, clients = data.builtin_policy_names(), data.client_policy_names()
     near = did_you_mean(name, (*own, *builtin))
-    return f"no policy {quoted(name)}{near or '; built-in are ' + ', '.join(builtin)}"
+    others = ", ".join(each for each in builtin if each not in clients)
+    return f"no policy {quoted(name)}{near or f'; built-in are {others}, and one a client'}"
 
 
 def policy_names(source: Source) -> tuple[str, ...]:
