@@ -22,7 +22,6 @@ from typing import Any
 import uvloop
 
 from sockproxy import __version__
-from sockproxy.data import load_operations
 from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
@@ -39,9 +38,9 @@ from sockproxy.forwarding.listener import (
 from sockproxy.forwarding.proxy import refuse_connection, serve_connection
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
-from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
+from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.workers import (
     Inquiry,
@@ -96,7 +95,7 @@ class Service:
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
         self.proxy = Proxy(
-            Catalogue(load_operations()),
+            load_catalogue(),
             self.engine,
             config.limits,
             self.deadlines,

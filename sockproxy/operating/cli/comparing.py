@@ -19,6 +19,7 @@ from sockproxy.judging.policy import UNKNOWN_SELECTOR, Policy
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.tables import Table
+from sockproxy.operating.known import load_catalogue
 
 FACTS = ("operation", "method", "path", "tag", "access")
 """What the matrix says of an operation, before the policies."""
@@ -71,7 +72,7 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
     """
     names = tuple(dict.fromkeys(names)) or builtin_policy_names()
     version = version or parameters.newest_api()
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     policies = [parameters.load_policy(name, catalogue) for name in names]
     _note_shadow(names, policies)
     names = tuple(map(tables.printable, names))
@@ -101,7 +102,7 @@ def diff(p: str, q: str, form: str) -> int:
     A line is "+ Operation" for what only Q allows, "- Operation" for what only P allows, "~ Operation" for what both
     allow, but not in the same API versions. P and Q are built-in policies or files.
     """
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     policy_p, policy_q = parameters.load_policy(p, catalogue), parameters.load_policy(q, catalogue)
     _note_shadow((p, q), (policy_p, policy_q))
     found = comparison.diff_policies(policy_p, policy_q, catalogue)

@@ -12,7 +12,6 @@ from typing import Any, assert_never
 
 from sockproxy import data
 from sockproxy.forwarding import limits
-from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import selector_words
 from sockproxy.operating.config.document import DOCUMENT
 from sockproxy.operating.config.shapes import (
@@ -28,6 +27,7 @@ from sockproxy.operating.config.shapes import (
     Text,
     keys_of,
 )
+from sockproxy.operating.known import load_catalogue
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -38,7 +38,7 @@ def json_schema() -> dict[str, Any]:
     _define(DOCUMENT, definitions)
     root = definitions.pop(DOCUMENT.model.__name__)
     schema: dict[str, Any] = {"$schema": _DIALECT, "$defs": definitions} | root | {"required": ["version"]}
-    words = list(selector_words(Catalogue(data.load_operations())))
+    words = list(selector_words(load_catalogue()))
     pattern = {"type": "string", "pattern": r"^[A-Za-z0-9*?]*[*?][A-Za-z0-9*?]*$"}
     definitions["RuleDocument"]["properties"]["operations"]["items"] = {"anyOf": [{"enum": words}, pattern]}
     built_in = {"enum": list(data.builtin_policy_names())}
