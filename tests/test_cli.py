@@ -330,7 +330,7 @@ def test_explain_waits_for_nothing_that_it_does_not_use() -> None:
     code = (
         "import sys\nfrom sockproxy.operating.cli.root import root\n"
         "try: root.main(['explain', 'GET', '/info'])\n"
-        "finally: print(*{'aiohttp', 'uvloop', 'rich', 'prometheus_client', 'asyncio'} & set(sys.modules))"
+        "finally: print(*{'aiohttp', 'uvloop', 'rich', 'prometheus_client', 'asyncio', 'zipfile'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.splitlines()[-1] == ""

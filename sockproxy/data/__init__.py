@@ -14,12 +14,13 @@ file wins, as in the engine.
 1.4 supported it, "yes" or "no"; "" for the releases that came after it, which it never was tested with.
 """
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-_POLICIES = "policies"
+_HERE = Path(__file__).parent  # and not importlib.resources, which brings zipfile along: 0.5 MiB
+_POLICIES = _HERE / "policies"
 
 
 def load_operations() -> dict[str, dict[str, object]]:
@@ -36,8 +37,7 @@ def load_docker_releases() -> list[dict[str, str]]:
 
 def builtin_policy_names() -> tuple[str, ...]:
     """The names of the policies that come with sockproxy, sorted."""
-    folder = files(__name__) / _POLICIES
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    return tuple(sorted(entry.stem for entry in _POLICIES.glob("*.yaml")))
 
 
 def load_builtin_policy(name: str) -> tuple[str, str]:
@@ -45,8 +45,8 @@ def load_builtin_policy(name: str) -> tuple[str, str]:
     if name not in builtin_policy_names():
         raise KeyError(name)
     file = f"{name}.yaml"
-    return f"built-in:{file}", (files(__name__) / _POLICIES / file).read_text(encoding="utf-8")
+    return f"built-in:{file}", (_POLICIES / file).read_text(encoding="utf-8")
 
 
 def _load_json(file: str) -> Any:
-    return orjson.loads((files(__name__) / file).read_bytes())
+    return orjson.loads((_HERE / file).read_bytes())
