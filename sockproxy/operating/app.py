@@ -41,6 +41,7 @@ from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.workers import (
     Inquiry,
@@ -345,7 +346,8 @@ async def _start_admin(
     address: Address, registry: Registry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
-    # Imported here and not above: aiohttp takes longer to import than all the rest, and clients are already served.
+    # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
+    defer_client()
     from sockproxy.operating.admin import make_application, start_admin
 
     sockets = bind(address, mode=0o600)
