@@ -17,6 +17,7 @@ from sockproxy.judging.catalogue import Access, ApiVersion, Catalogue, Operation
 from sockproxy.judging.comparison import effects
 from sockproxy.judging.policy import Effect, Policy
 from sockproxy.operating.cli import parameters
+from sockproxy.operating.known import load_catalogue
 
 PAGE = Path(__file__).with_name("policies.md")
 
@@ -51,7 +52,7 @@ def main() -> int:
 
 def render() -> str:
     """The page."""
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     rows = {name: _row(name, catalogue) for name in builtin_policy_names()}
     clients = client_policy_names()
     parts = [HEAD, *_overview(rows, clients), *_operations(rows, clients, catalogue)]

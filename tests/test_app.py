@@ -188,6 +188,47 @@ async def open_all(*options: str, audit: str = "") -> AsyncIterator[tuple[Progra
                 await program.process.wait()
 
 
+# --- what is in memory
+
+NOT_NEEDED = {
+    "aiohttp.client",  # nor its TLS contexts, with all CAs of the machine
+    "aiohttp.connector",
+    "frozenlist._frozenlist",  # brings libstdc++ along
+    "importlib.resources",  # brings zipfile along
+    "multiprocessing",
+    "pickle",
+    "pydantic",
+    "rich",
+    "sockproxy.operating.demo",
+    "sockproxy.recording.trail",
+    "zipfile",
+}
+"""What a serving process does without. Memory is measured by the benchmark; this tells who brought it back."""
+
+
+async def test_what_serving_does_not_need_is_not_imported(tmp_path: Path) -> None:
+    places = {"listen": "d.sock", "engine": "e.sock", "admin": "a.sock"}
+    options = [word for name, file in places.items() for word in (f"--{name}", f"unix://{tmp_path}/{file}")]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "importtime", "-m", "sockproxy", "serve", *options, "--audit", f"{tmp_path}/audit"),
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
+    assert process.stderr is not None
+    told = await process.stderr.readuntil(b'"event":"admin"')
+    connector = aiohttp.UnixConnector(f"{tmp_path}/a.sock")
+    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://admin/metrics") as answer:
+        assert "sockproxy_build_info" in await answer.text()
+    process.terminate()
+    told += await process.stderr.read()
+    assert await process.wait() == 0
+    imported = {
+        line.rpartition("|")[2].strip() for line in told.decode().splitlines() if line.startswith("import time:")
+    }
+    assert imported >= {"aiohttp.web", "sockproxy.operating.admin", "sockproxy.forwarding.proxy"}
+    assert imported & NOT_NEEDED == set()
+
+
 # --- answering
 
 

@@ -26,13 +26,14 @@ from sockproxy.judging.judge import judge
 from sockproxy.operating.cli import parameters, running
 from sockproxy.operating.cli.root import Root
 from sockproxy.operating.config import load_policy
+from sockproxy.operating.known import load_catalogue
 from sockproxy.wire import http1
 from tests.cli_runs import run, run_process
 
 CASES = Path(__file__).parent / "cases"
 EXIT_CODES = json.loads((CASES / "cli/exit_codes.json").read_text())
 TRAIL = CASES / "audit_trail.jsonl"
-CATALOGUE = parameters.load_catalogue()
+CATALOGUE = load_catalogue()
 POLICIES = {name: load_policy(name, CATALOGUE) for name in builtin_policy_names()}
 
 
@@ -339,7 +340,7 @@ def test_explain_waits_for_nothing_that_it_does_not_use() -> None:
     code = (
         "import sys\nfrom sockproxy.operating.cli.root import root\n"
         "try: root.main(['explain', 'GET', '/info'])\n"
-        "finally: print(*{'aiohttp', 'uvloop', 'rich', 'prometheus_client', 'asyncio'} & set(sys.modules))"
+        "finally: print(*{'aiohttp', 'uvloop', 'rich', 'prometheus_client', 'asyncio', 'zipfile'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.splitlines()[-1] == ""

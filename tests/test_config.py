@@ -388,7 +388,7 @@ def test_the_schema_knows_what_there_is() -> None:
     assert pattern["type"] == "string"
     for model, place in (("ListenerDocument", "policy"), ("PolicyDocument", "extends")):
         assert json.dumps(list(builtin_policy_names())) in json.dumps(definitions[model]["properties"][place])
-    assert set(definitions["LimitsDocument"]["properties"]) == {field.name for field in fields(Limits)}
+    assert set(definitions["Limits"]["properties"]) == {field.name for field in fields(Limits)}
     assert schema["required"] == ["version"]
     assert schema["properties"]["version"]["const"] == 1
 

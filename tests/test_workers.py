@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import pickle
 import signal
 import socket
 import struct
 from functools import partial
 
+import orjson
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -73,7 +73,7 @@ async def test_a_late_answer_is_passed_over() -> None:
     inquiry = Inquiry([Worker(0, ours)])
 
     def answer(number: int, name: str) -> bytes:
-        told = pickle.dumps([(name, "", "gauge", [])])
+        told = orjson.dumps([(name, "", "gauge", [])])
         return struct.pack("!QI", number, len(told)) + told
 
     asking = loop.run_in_executor(None, inquiry.ask)

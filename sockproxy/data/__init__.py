@@ -17,14 +17,14 @@ each client that people put before an engine, with what that client's own source
 1.4 supported it, "yes" or "no"; "" for the releases that came after it, which it never was tested with.
 """
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-_POLICIES = "policies"
-_CLIENTS = "clients"
+_HERE = Path(__file__).parent  # and not importlib.resources, which brings zipfile along: 0.5 MiB
+_POLICIES = _HERE / "policies"
+_CLIENTS = _POLICIES / "clients"
 
 
 def load_operations() -> dict[str, dict[str, object]]:
@@ -46,7 +46,7 @@ def builtin_policy_names() -> tuple[str, ...]:
 
 def client_policy_names() -> tuple[str, ...]:
     """Those of them that are made for one client, sorted."""
-    return tuple(sorted(_files_of(files(__name__) / _POLICIES / _CLIENTS)))
+    return tuple(sorted(file.stem for file in _CLIENTS.glob("*.yaml")))
 
 
 def load_builtin_policy(name: str) -> tuple[str, str]:
@@ -55,14 +55,9 @@ def load_builtin_policy(name: str) -> tuple[str, str]:
     return f"built-in:{file.name}", file.read_text(encoding="utf-8")
 
 
-def _policy_files() -> dict[str, Traversable]:
-    folder = files(__name__) / _POLICIES
-    return _files_of(folder) | _files_of(folder / _CLIENTS)
-
-
-def _files_of(folder: Traversable) -> dict[str, Traversable]:
-    return {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+def _policy_files() -> dict[str, Path]:
+    return {file.stem: file for folder in (_POLICIES, _CLIENTS) for file in folder.glob("*.yaml")}
 
 
 def _load_json(file: str) -> Any:
-    return orjson.loads((files(__name__) / file).read_bytes())
+    return orjson.loads((_HERE / file).read_bytes())

@@ -22,7 +22,6 @@ from typing import Any
 import uvloop
 
 from sockproxy import __version__
-from sockproxy.data import load_operations
 from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
@@ -40,9 +39,10 @@ from sockproxy.forwarding.proxy import Connections
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
-from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
+from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.workers import (
     Inquiry,
@@ -96,7 +96,7 @@ class Service:
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
         self.proxy = Proxy(
-            Catalogue(load_operations()),
+            load_catalogue(),
             self.engine,
             config.limits,
             self.deadlines,
@@ -349,7 +349,8 @@ async def _start_admin(
     address: Address, registry: Registry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
-    # Imported here and not above: aiohttp takes longer to import than all the rest, and clients are already served.
+    # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
+    defer_client()
     from sockproxy.operating.admin import make_application, start_admin
 
     sockets = bind(address, mode=0o600)

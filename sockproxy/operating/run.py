@@ -9,14 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sockproxy.data import load_operations
 from sockproxy.errors import EngineError
 from sockproxy.forwarding.address import Address, parse_address
-from sockproxy.judging.catalogue import Catalogue
 from sockproxy.operating import app, logs
 from sockproxy.operating.config import Config, config_from_options
 from sockproxy.operating.demo import tour
 from sockproxy.operating.greeting import greeting, metrics_url
+from sockproxy.operating.known import load_catalogue
 from sockproxy.wire import http1
 
 _DEFAULT_ENGINE = "unix:///var/run/docker.sock"
@@ -72,7 +71,7 @@ def _serve(engine: str, api_version: str) -> int:
 
         def load() -> Config:
             return config_from_options(
-                Catalogue(load_operations()),
+                load_catalogue(),
                 listen=[f"unix://{folder}/docker.sock"],
                 engine=engine,
                 policy="kubernetes-1.4",

@@ -11,12 +11,13 @@ service that is half there would look well.
 import asyncio
 import logging
 import os
-import pickle
 import signal
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import orjson
 
 from sockproxy.errors import ConfigError
 from sockproxy.recording.metrics import Told
@@ -131,7 +132,7 @@ class _Teller(asyncio.Protocol):
             (number,) = _QUESTION.unpack(self._question[: _QUESTION.size])
             self._question = self._question[_QUESTION.size :]
             if self._transport.get_write_buffer_size() == 0:
-                told = pickle.dumps(self._tell())
+                told = orjson.dumps(self._tell())
                 self._transport.write(_ANSWER.pack(number, len(told)) + told)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,8 +170,7 @@ class Inquiry:
             raw = bytes(got[_ANSWER.size : _ANSWER.size + length])
             del got[: _ANSWER.size + length]
             if number == self._number:
-                # Our own child wrote it, over a socket that nobody else has.
-                told: list[Told] = pickle.loads(raw)  # noqa: S301
+                told: list[Told] = orjson.loads(raw)
                 return told
 
 

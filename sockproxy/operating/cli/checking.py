@@ -11,6 +11,7 @@ from sockproxy.errors import ConfigError
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import check_config, json_schema
+from sockproxy.operating.known import load_catalogue
 
 
 @click.command(
@@ -24,7 +25,7 @@ def check(files: tuple[str, ...]) -> int:
     Every error of every file is told at once on standard error, one a line, with its place and the nearest right word.
     """
     code = ExitCode.DONE
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     for file in files:
         try:
             check_config(file, catalogue)

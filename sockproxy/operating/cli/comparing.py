@@ -21,6 +21,7 @@ from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.tables import Table
 from sockproxy.operating.config.wording import quoted
+from sockproxy.operating.known import load_catalogue
 
 FACTS = ("operation", "method", "path", "tag", "access")
 """What the matrix says of an operation, before the policies."""
@@ -78,7 +79,7 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
     hint = "" if names else f"{len(client_policy_names())} more are each for one client: --policy 'traefik*' or '*'"
     names = _chosen(names)
     version = version or parameters.newest_api()
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     policies = [parameters.load_policy(name, catalogue) for name in names]
     _note_shadow(names, policies)
     names = tuple(map(tables.printable, names))
@@ -108,7 +109,7 @@ def diff(p: str, q: str, form: str) -> int:
     A line is "+ Operation" for what only Q allows, "- Operation" for what only P allows, "~ Operation" for what both
     allow, but not in the same API versions. P and Q are built-in policies or files.
     """
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     policy_p, policy_q = parameters.load_policy(p, catalogue), parameters.load_policy(q, catalogue)
     _note_shadow((p, q), (policy_p, policy_q))
     found = comparison.diff_policies(policy_p, policy_q, catalogue)

@@ -17,6 +17,7 @@ from sockproxy.judging.judge import IGNORED_BODY_BYTES, judge
 from sockproxy.judging.policy import Effect
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
+from sockproxy.operating.known import load_catalogue
 from sockproxy.wire import http1
 
 BAD_REQUEST = "bad-request"
@@ -95,7 +96,7 @@ def explain(
 
 def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str, *, has_body: bool) -> Answer:
     principal = parameters.parse_principal(facts)
-    catalogue = parameters.load_catalogue()
+    catalogue = load_catalogue()
     policy = parameters.load_policy(policy_name, catalogue)
     try:
         # As the proxy does, which refuses what is no method and no target before anything is judged.

@@ -30,11 +30,6 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def load_catalogue() -> Catalogue:
-    """The operations that come with sockproxy."""
-    return Catalogue(load_operations())
-
-
 def load_policy(name: str, catalogue: Catalogue) -> Policy:
     """The policy that a built-in name or a file refers to. A name that there is not is a wrong use; what is wrong in a
     file is a ConfigError."""

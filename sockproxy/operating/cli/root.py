@@ -55,7 +55,7 @@ class Root(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
-            # Imported here: it brings pydantic along, which `sockproxy --help` need not wait for.
+            # Imported here: it brings YAML and the policies along, which `sockproxy --help` need not wait for.
             from sockproxy.operating.config.wording import did_you_mean, quoted
 
             ctx.fail(f"no command {quoted(name)}{did_you_mean(name, self.table)}")

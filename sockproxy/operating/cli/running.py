@@ -17,6 +17,7 @@ from sockproxy.operating import logs
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import Config, config_from_options, load_config
+from sockproxy.operating.known import load_catalogue
 
 SOCKET_OF_ROOT = "/run/sockproxy/docker.sock"
 ENGINE_OF_ROOT = "unix:///var/run/docker.sock"
@@ -147,7 +148,7 @@ def from_options(single: Single, environment: Mapping[str, str], euid: int) -> C
     """The configuration that the single options stand for, with what is usual where they say nothing."""
     admin = single.admin or ADMIN
     return config_from_options(
-        parameters.load_catalogue(),
+        load_catalogue(),
         listen=single.listen or (default_socket(environment, euid),),
         engine=single.engine or environment.get("DOCKER_HOST") or ENGINE_OF_ROOT,
         policy=single.policy or parameters.DEFAULT_POLICY,
@@ -174,4 +175,4 @@ def how_called(program: str) -> str:
 
 
 def _from_file(file: str) -> Config:
-    return load_config(file, parameters.load_catalogue())
+    return load_config(file, load_catalogue())

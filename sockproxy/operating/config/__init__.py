@@ -4,14 +4,13 @@ Owns the file format. Must not know how what it describes is done. Begin at `bui
 
     wording      how a finding speaks
     source       YAML -> a tree with lines, strict and bounded
-    document     the keys, their types, their descriptions (pydantic)
+    shapes       what a value may be, as data
+    document     the keys, their shapes, their descriptions
     validation   tree -> document, and what is wrong with its shape
     policies     names, extends, selectors -> compiled policies
     model        Config, what the house gets
     building     document -> Config, and what is wrong across it
     schema       the JSON Schema for editors
-
-Importing it costs pydantic (some 100 ms): import it where a configuration is read, not where a Config is used.
 """
 
 from sockproxy.operating.config.building import check_config, config_from_options, load_config, load_policy

@@ -16,6 +16,7 @@ from sockproxy.judging.policy import Policy
 from sockproxy.operating.config.document import FORMAT_VERSION, AuditDocument, Document, ListenerDocument
 from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
 from sockproxy.operating.config.policies import Policies, policy_names
+from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
 from sockproxy.operating.config.validation import Findings, validate
 from sockproxy.operating.config.wording import Path, key_of, quoted
@@ -86,7 +87,7 @@ def _option(key: str) -> str:
 
 def _has_policies_only(source: Source) -> bool:
     root = source.root.value
-    others = Document.model_fields.keys() - {"version", "policies"}
+    others = keys_of(Document).keys() - {"version", "policies"}
     return isinstance(root, dict) and "policies" in root and not root.keys() & others
 
 
@@ -120,7 +121,7 @@ class _Builder:
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
         audit = self.audit(document.audit)
-        limits = Limits() if document.limits is None else Limits(**document.limits.model_dump())
+        limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
         return Config(engine, made, admin, audit, limits, MappingProxyType(self.in_use))
 

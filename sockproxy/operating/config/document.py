@@ -5,133 +5,127 @@ addresses, selectors and the names of policies are text here (`building` and `po
 The prose is in `config/sockproxy.yaml`.
 """
 
-from dataclasses import fields
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from sockproxy.forwarding.limits import Limits
-
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+from sockproxy.operating.config.shapes import Choice, Constant, Keys, ListOf, Named, NameOrNumber, Text, key
 
 FORMAT_VERSION = 1
-POLICY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-API_VERSION = r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$"
-SOCKET_MODE = r"^0?[0-7]{3}$"
 
-PolicyName = Annotated[str, Field(pattern=POLICY_NAME)]
-ApiVersionText = Annotated[str, Field(pattern=API_VERSION, examples=["1.24"])]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class RuleDocument(BaseModel):
-    """A rule: the operations that it selects."""
-
-    model_config = ConfigDict(title="Rule", **_STRICT)
-
-    operations: list[Text] = Field(
-        min_length=1,
-        description="Which operations: an operationId, a pattern over them (Container*), @Tag, @read, @write, @tunnel, "
-        "or @unknown for what sockproxy does not know.",
-    )
-    reason: Text | None = Field(default=None, description="Why, in one line; a denied client is told.")
-
-
-class ApiVersionsDocument(BaseModel):
-    """The API versions that may be asked for."""
-
-    model_config = ConfigDict(title="API versions", **_STRICT)
-
-    min: ApiVersionText | None = Field(default=None, description='The oldest API version, in quotes: "1.24".')
-    max: ApiVersionText | None = Field(default=None, description='The newest API version, in quotes: "1.44".')
-    unversioned: Literal["allow", "deny"] | None = Field(
-        default=None,
-        description="Paths without a version, which the engine reads by its newest one. "
-        "Default: allow; with a max, deny.",
-    )
-
-
-class PolicyDocument(BaseModel):
-    """A policy. What no allow rule selects is denied; what a deny rule selects is denied, whatever allows it."""
-
-    model_config = ConfigDict(title="Policy", **_STRICT)
-
-    extends: list[PolicyName] = Field(
-        default=[], description="Policies, built-in or of this file, whose rules are added to this one's."
-    )
-    api_versions: ApiVersionsDocument | None = Field(
-        default=None, description="Default: those that all extended policies admit; every version if there are none."
-    )
-    mode: Literal["enforce", "shadow"] = Field(
-        default="enforce", description="shadow: everything passes, and what would be denied is counted and recorded."
-    )
-    allow: list[RuleDocument] = Field(default=[], description="What is allowed.")
-    deny: list[RuleDocument] = Field(default=[], description="What is denied, whatever allows it.")
-
-
-class ListenerDocument(BaseModel):
-    """Where clients connect, and the policy that they meet there."""
-
-    model_config = ConfigDict(title="Listener", **_STRICT)
-
-    address: Text = Field(
-        description="unix:///path, tcp://host:port, or systemd://name for a socket handed over by systemd."
-    )
-    policy: Text = Field(
-        description="A built-in policy, one of this file, or a file (FILE.yaml, FILE.yaml#name), relative to this file."
-    )
-    name: Text | None = Field(
-        default=None, max_length=64, description="Its name in metrics and audit. Default: the address."
-    )
-    mode: str | None = Field(
-        default=None, pattern=SOCKET_MODE, description='Permissions of a unix socket, in quotes. Default: "0660".'
-    )
-    owner: str | int | None = Field(default=None, description="Owner of a unix socket, by name or number.")
-    group: str | int | None = Field(default=None, description="Group of a unix socket, by name or number.")
-
-
-class AuditDocument(BaseModel):
-    """Where the record of every request goes."""
-
-    model_config = ConfigDict(title="Audit sink", **_STRICT)
-
-    file: Text = Field(description='A file to append to, relative to this one; "-" is standard output.')
-    level: Literal["Metadata"] = Field(default="Metadata", description="How much of a request is recorded.")
-    on_failure: Literal["deny-writes", "deny-all", "continue"] = Field(
-        default="deny-writes", description="What is refused with 503 while the record cannot be written."
-    )
-
-
-def _limit(kind: object, default: object) -> Any:
-    if kind is int:
-        return (Annotated[int, Field(ge=0)], default)
-    return (Annotated[float, Field(ge=0, allow_inf_nan=False)], default)
-
-
-# One definition of the limits: the one that the data path keeps.
-LimitsDocument = create_model(
-    "LimitsDocument",
-    __config__=ConfigDict(title="Limits", **_STRICT),
-    __doc__="Bounds of the data path. Sizes in bytes, times in seconds; a time of 0 is unlimited.",
-    **{field.name: _limit(field.type, field.default) for field in fields(Limits)},
+TEXT = Text()
+_POLICY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+_POLICY_NAME_FORM = "the name of a policy has up to 63 letters, digits, dots, dashes and underscores"
+POLICY_NAME = Text("expected the name of a policy", pattern=_POLICY_NAME)
+API_VERSION = Text(
+    'expected an API version, as in "1.24"',
+    pattern=r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$",
+    number="a number where an API version belongs (YAML turns 1.20 into 1.2)",
+)
+SOCKET_MODE = Text(
+    'expected permissions, as in "0660"',
+    pattern=r"^0?[0-7]{3}$",
+    number="a number where permissions belong (YAML turns 0660 into 432)",
 )
 
 
-class Document(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleDocument:
+    """A rule: the operations that it selects."""
+
+    operations: tuple[str, ...] = key(
+        ListOf(TEXT, when_empty="is empty: a rule without operations can never match"),
+        "Which operations: an operationId, a pattern over them (Container*), @Tag, @read, @write, @tunnel, "
+        "or @unknown for what sockproxy does not know.",
+    )
+    reason: str | None = key(TEXT, "Why, in one line; a denied client is told.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiVersionsDocument:
+    """The API versions that may be asked for."""
+
+    min: str | None = key(API_VERSION, 'The oldest API version, in quotes: "1.24".', default=None)
+    max: str | None = key(API_VERSION, 'The newest API version, in quotes: "1.44".', default=None)
+    unversioned: Literal["allow", "deny"] | None = key(
+        Choice(("allow", "deny")),
+        "Paths without a version, which the engine reads by its newest one. Default: allow; with a max, deny.",
+        default=None,
+    )
+
+
+_RULES = ListOf(Keys(RuleDocument, "Rule"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDocument:
+    """A policy. What no allow rule selects is denied; what a deny rule selects is denied, whatever allows it."""
+
+    extends: tuple[str, ...] = key(
+        ListOf(POLICY_NAME), "Policies, built-in or of this file, whose rules are added to this one's.", default=()
+    )
+    api_versions: ApiVersionsDocument | None = key(
+        Keys(ApiVersionsDocument, "API versions"),
+        "Default: those that all extended policies admit; every version if there are none.",
+        default=None,
+    )
+    mode: Literal["enforce", "shadow"] = key(
+        Choice(("enforce", "shadow")),
+        "shadow: everything passes, and what would be denied is counted and recorded.",
+        default="enforce",
+    )
+    allow: tuple[RuleDocument, ...] = key(_RULES, "What is allowed.", default=())
+    deny: tuple[RuleDocument, ...] = key(_RULES, "What is denied, whatever allows it.", default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerDocument:
+    """Where clients connect, and the policy that they meet there."""
+
+    address: str = key(TEXT, "unix:///path, tcp://host:port, or systemd://name for a socket handed over by systemd.")
+    policy: str = key(
+        TEXT, "A built-in policy, one of this file, or a file (FILE.yaml, FILE.yaml#name), relative to this file."
+    )
+    name: str | None = key(Text(length_max=64), "Its name in metrics and audit. Default: the address.", default=None)
+    mode: str | None = key(SOCKET_MODE, 'Permissions of a unix socket, in quotes. Default: "0660".', default=None)
+    owner: str | int | None = key(NameOrNumber(), "Owner of a unix socket, by name or number.", default=None)
+    group: str | int | None = key(NameOrNumber(), "Group of a unix socket, by name or number.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditDocument:
+    """Where the record of every request goes."""
+
+    file: str = key(TEXT, 'A file to append to, relative to this one; "-" is standard output.')
+    level: Literal["Metadata"] = key(Choice(("Metadata",)), "How much of a request is recorded.", default="Metadata")
+    on_failure: Literal["deny-writes", "deny-all", "continue"] = key(
+        Choice(("deny-writes", "deny-all", "continue")),
+        "What is refused with 503 while the record cannot be written.",
+        default="deny-writes",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
     """A configuration file of sockproxy; with `version` and `policies` only, a policy file."""
 
-    model_config = ConfigDict(title="sockproxy configuration", **_STRICT)
+    version: int = key(Constant(FORMAT_VERSION), "The version of this format.", default=FORMAT_VERSION)
+    engine: str = key(TEXT, "The engine: unix:///path or tcp://host:port.", default="unix:///var/run/docker.sock")
+    listeners: tuple[ListenerDocument, ...] = key(
+        ListOf(Keys(ListenerDocument, "Listener")), "Where clients connect.", default=()
+    )
+    admin: str | None = key(TEXT, "Where metrics and health are served. Default: nowhere.", default=None)
+    audit: tuple[AuditDocument, ...] = key(
+        ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
+    )
+    # One definition of the limits: the one that the data path keeps.
+    limits: Limits | None = key(
+        Keys(Limits, "Limits"), "Bounds of the data path; a key that is left out keeps its default.", default=None
+    )
+    policies: Mapping[str, PolicyDocument] = key(
+        Named(Keys(PolicyDocument, "Policy"), _POLICY_NAME, _POLICY_NAME_FORM), "Policies by their names.", default=dict
+    )
 
-    version: int = Field(
-        ge=1, le=1, json_schema_extra={"const": FORMAT_VERSION}, description="The version of this format."
-    )  # a Literal[1] would take true and 1.0, too
-    engine: Text = Field(
-        default="unix:///var/run/docker.sock", description="The engine: unix:///path or tcp://host:port."
-    )
-    listeners: list[ListenerDocument] = Field(default=[], description="Where clients connect.")
-    admin: Text | None = Field(default=None, description="Where metrics and health are served. Default: nowhere.")
-    audit: list[AuditDocument] = Field(default=[], description="Where the record goes. Default: there is none.")
-    limits: LimitsDocument | None = Field(  # type: ignore[valid-type]  # made above, of a dataclass
-        default=None, description="Bounds of the data path; a key that is left out keeps its default."
-    )
-    policies: dict[PolicyName, PolicyDocument] = Field(default={}, description="Policies by their names.")
+
+DOCUMENT = Keys(Document, "sockproxy configuration")

@@ -1,77 +1,32 @@
 """Source -> Document, with everything that is wrong with its shape.
 
-Owns how pydantic's errors become findings, and that reading goes on with the rest: a misspelt key is read as the one that
-was meant, and what is wrong is cut out of the tree, so that the checks that come after (addresses, selectors, extends)
-see the rest, and all is told at once. Must not know what values mean. Begin at `validate`.
+Owns that reading goes on with the rest: a misspelt key is read as the one that was meant, and what is wrong is cut out of
+the tree, so that the checks that come after (addresses, selectors, extends) see the rest, and all is told at once. Must
+not know what values mean. Begin at `validate`.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, assert_never
 
 from sockproxy.errors import ConfigError, Finding
-from sockproxy.operating.config.document import (
-    FORMAT_VERSION,
-    ApiVersionsDocument,
-    AuditDocument,
-    Document,
-    LimitsDocument,
-    ListenerDocument,
-    PolicyDocument,
-    RuleDocument,
+from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Document
+from sockproxy.operating.config.shapes import (
+    Choice,
+    Constant,
+    Keys,
+    ListOf,
+    Named,
+    NameOrNumber,
+    Number,
+    Shape,
+    Single,
+    Text,
+    keys_of,
 )
-from sockproxy.operating.config.source import Node, Source, from_plain, plain
+from sockproxy.operating.config.source import Node, Source
 from sockproxy.operating.config.wording import Path, did_you_mean, key_of, nearest, quoted
-
-_MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
-    (): Document,
-    ("limits",): LimitsDocument,
-    ("listeners", "*"): ListenerDocument,
-    ("audit", "*"): AuditDocument,
-    ("policies", "*"): PolicyDocument,
-    ("policies", "*", "api_versions"): ApiVersionsDocument,
-    ("policies", "*", "allow", "*"): RuleDocument,
-    ("policies", "*", "deny", "*"): RuleDocument,
-}
-"""Which keys are known where; `*` is a place in a list or a name that people choose."""
-
-_FORMS: Mapping[str, str] = {
-    "version": "expected 1",
-    "min": 'expected an API version, as in "1.24"',
-    "max": 'expected an API version, as in "1.24"',
-    "mode": 'expected permissions, as in "0660"',
-    "owner": "expected a name or a number",
-    "group": "expected a name or a number",
-}
-"""What is expected under these keys; elsewhere what pydantic says is enough."""
-
-_EXPECTED: Mapping[str, str] = {
-    "string_type": "expected text",
-    "string_too_long": "expected shorter text",
-    "string_too_short": "expected text",
-    "int_type": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "float_type": "expected a number",
-    "finite_number": "expected a number",
-    "list_type": "expected a list",
-    "dict_type": "expected keys with values",
-    "model_type": "expected keys with values",
-    "literal_error": "expected {expected}",
-    "greater_than_equal": "expected {ge:g} or more",
-}
-"""pydantic's type of an error -> what to say; a test makes each of them."""
-
-_NUMBERS: Mapping[str, str] = {
-    "min": "a number where an API version belongs (YAML turns 1.20 into 1.2)",
-    "max": "a number where an API version belongs (YAML turns 1.20 into 1.2)",
-    "mode": "a number where permissions belong (YAML turns 0660 into 432)",
-}
-"""What is said of a number under these keys."""
-
-_QUOTE = '"'
-_POLICY_NAME_FORM = "the name of a policy has up to 63 letters, digits, dots, dashes and underscores"
 
 
 class Findings:
@@ -123,97 +78,142 @@ def validate(source: Source, findings: Findings) -> Document:
     if not isinstance(root.value, dict):
         findings.add((), "expected keys with values, as in `version: 1`")
         root = Node((), root.line, {})
-    elif not any(nearest(key, Document.model_fields) == "version" for key in root.value):
-        findings.add(("version",), "is missing; this is version 1 of the format")
-    told: set[Path] = set()
-    while True:
-        root = _with_version(root)
-        try:
-            document = Document.model_validate(plain(root))
-        except ValidationError as error:
-            problems = _problems(root, error)
-        else:
-            findings.rebase(root)
-            return document
-        _tell(problems, told, findings)
-        root = _mended({id(problem.node): problem.meant for problem in problems}, root)
+    elif not any(nearest(key, keys_of(Document)) == "version" for key in root.value):
+        findings.add(("version",), f"is missing; this is version {FORMAT_VERSION} of the format")
+    read = _Reader(findings).read_keys(DOCUMENT, root)
+    if read is None or not isinstance(read.value, Document):
+        raise TypeError("a document has no key that has to be there, and is one whatever is cut out of it")
+    findings.rebase(read.node)
+    return read.value
 
 
-class _Problem(NamedTuple):
-    kind: str  # pydantic's type of error
-    path: Path  # where it is: for a missing key, where that should be
-    node: Node  # what is cut out
-    known: tuple[str, ...]  # the keys there are, for an unknown one
-    meant: str | None  # which of them was meant: the node is kept under it
-    expected: str
+class _Read(NamedTuple):
+    """What a node comes to, and the node without what was wrong in it."""
 
-    @property
-    def meant_path(self) -> Path:
-        return (*self.path[:-1], self.meant or "")
+    value: object
+    node: Node
 
 
-def _problems(root: Node, error: ValidationError) -> list[_Problem]:
-    problems = [_problem(root, details) for details in error.errors(include_url=False)]
-    misspelt = {problem.meant_path for problem in problems if problem.meant is not None}
-    return [problem for problem in problems if problem.kind != "missing" or problem.path not in misspelt]
+class _Reader:
+    """Reads a tree by its shapes, downwards. What cannot be used is told and read as None: it is cut out."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+
+    def read(self, shape: Shape, node: Node) -> _Read | None:
+        match shape:
+            case Keys():
+                return self.read_keys(shape, node)
+            case Named():
+                return self.read_named(shape, node)
+            case ListOf():
+                return self.read_items(shape, node)
+            case _:
+                message = _what_is_wrong(shape, node)
+                return self.cut(node, message) if message else _Read(_value(shape, node), node)
+
+    def cut(self, node: Node, message: str) -> _Read | None:
+        self.findings.add(node.path, message)
+        return None
+
+    def read_items(self, shape: ListOf, node: Node) -> _Read | None:
+        if not isinstance(node.value, list):
+            return self.cut(node, f"expected a list, not {_shown(node)}")
+        if not node.value and shape.when_empty:
+            return self.cut(node, shape.when_empty)
+        read = [one for one in (self.read(shape.item, item) for item in node.value) if one is not None]
+        if not read and shape.when_empty:
+            return None
+        return _Read(tuple(one.value for one in read), Node(node.path, node.line, [one.node for one in read]))
+
+    def read_named(self, shape: Named, node: Node) -> _Read | None:
+        if not isinstance(node.value, dict):
+            return self.cut(node, f"expected keys with values, not {_shown(node)}")
+        values: dict[str, object] = {}
+        kept: dict[str, Node] = {}
+        for name, child in node.value.items():
+            is_name = re.fullmatch(shape.pattern, name) is not None
+            if not is_name:
+                self.findings.add(child.path, shape.form)
+            read = self.read(shape.item, child)
+            if is_name and read is not None:
+                values[name], kept[name] = read
+        return _Read(values, Node(node.path, node.line, kept))
+
+    def read_keys(self, shape: Keys, node: Node) -> _Read | None:
+        if not isinstance(node.value, dict):
+            return self.cut(node, f"expected keys with values, not {_shown(node)}")
+        known = keys_of(shape.model)
+        entries = dict(self.known_entries(tuple(known), node.value))
+        values: dict[str, object] = {}
+        kept: dict[str, Node] = {}
+        is_whole = True
+        for name, key in known.items():
+            if name in entries:
+                entry = entries[name]
+                is_null = entry.value is None and key.default is None
+                read = _Read(None, entry) if is_null else self.read(key.shape, entry)
+                if read is not None:
+                    values[name], kept[name] = read
+            elif key.is_required:
+                self.findings.add((*node.path, name), "is missing")
+            is_whole = is_whole and (name in values or not key.is_required)
+        return _Read(shape.model(**values), Node(node.path, node.line, kept)) if is_whole else None
+
+    def known_entries(self, known: tuple[str, ...], entries: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
+        """The entries under the keys that are meant; what is unknown is told."""
+        for name, entry in entries.items():
+            if name in known:
+                yield name, entry
+                continue
+            meant = nearest(name, known)
+            hint = f'did you mean "{meant}"?' if meant else f"known here: {', '.join(known)}"
+            self.findings.add(entry.path, f"unknown key; {hint}")
+            if meant is not None and meant not in entries:
+                yield meant, entry
 
 
-def _problem(root: Node, details: ErrorDetails) -> _Problem:
-    # pydantic's place of an error may go on where the tree ends: a missing key, `[key]`, one type of a union.
-    location = details["loc"]
-    node = root
-    for part in location:
-        child = _child(node, part)
-        if child is None:
-            break
-        node = child
-    kind = "policy_name" if location[-1:] == ("[key]",) else details["type"]
-    path = (*node.path, location[-1]) if kind == "missing" else node.path
-    known = _known_keys(location) if kind == "extra_forbidden" else ()
-    expected = _EXPECTED.get(kind, "").format(**details.get("ctx", {})).replace("'", '"')
-    return _Problem(kind, path, node, known, nearest(str(location[-1]), known) if known else None, expected)
+def _what_is_wrong(shape: Single, node: Node) -> str:
+    """What is wrong with a single value, in the words of a finding; "" if nothing is."""
+    value = node.value
+    match shape:
+        case Text():
+            return _what_is_wrong_with_text(shape, node)
+        case NameOrNumber():
+            return "" if type(value) in (str, int) else f"{shape.form}, not {_shown(node)}"
+        case Choice():
+            if value in shape.words:
+                return ""
+            *others, last = map(quoted, shape.words)
+            words = f"{', '.join(others)} or {last}" if others else last
+            return f"expected {words}, not {_shown(node)}{did_you_mean(node.text, shape.words)}"
+        case Number():
+            kind = "a whole number" if shape.is_whole else "a number"
+            if type(value) is not int and (shape.is_whole or type(value) is not float or not math.isfinite(value)):
+                return f"expected {kind}, not {_shown(node)}"
+            return f"expected 0 or more, not {_shown(node)}" if value < 0 else ""
+        case Constant():
+            # Neither true nor 1.0, which are equal to 1.
+            is_it = type(value) is int and value == shape.value
+            return "" if is_it else f"expected {shape.value}, not {_shown(node)}"
+        case _:
+            assert_never(shape)
 
 
-def _child(node: Node, part: str | int) -> Node | None:
-    if isinstance(node.value, dict):
-        return node.value.get(str(part))
-    if isinstance(node.value, list) and isinstance(part, int):
-        return node.value[part]
-    return None
+def _what_is_wrong_with_text(shape: Text, node: Node) -> str:
+    value = node.value
+    if type(value) in (int, float):
+        return f'{shape.number}; write it in quotes: "{node.text}"'
+    if not isinstance(value, str) or not value or not re.fullmatch(shape.pattern or ".*", value, re.DOTALL):
+        return f"{shape.form}, not {_shown(node)}"
+    if shape.length_max is not None and len(value) > shape.length_max:
+        return f"expected shorter text, not {_shown(node)}"
+    return ""
 
 
-def _tell(problems: list[_Problem], told: set[Path], findings: Findings) -> None:
-    """Adds what is wrong by itself, and not because something else was cut out or misspelt."""
-    for problem in problems:
-        if problem.path not in told:
-            findings.add(problem.path, _message(problem))
-    told.update(problem.meant_path for problem in problems if problem.meant is not None)
-    told.update(problem.path[:length] for problem in problems for length in range(1, len(problem.path) + 1))
-
-
-def _message(problem: _Problem) -> str:
-    kind, path, node, known, meant, expected = problem
-    if kind == "extra_forbidden":
-        return "unknown key; " + (f'did you mean "{meant}"?' if meant else f"known here: {', '.join(known)}")
-    if kind == "policy_name":
-        return _POLICY_NAME_FORM
-    if kind == "missing":
-        return "is missing"
-    if kind == "too_short":
-        return "is empty: a rule without operations can never match"
-    if kind == "literal_error":
-        return f"{expected}, not {_shown(node)}{did_you_mean(node.text, expected.split(_QUOTE)[1::2])}"
-    key = str(path[-1])
-    if kind == "string_type" and type(node.value) in (int, float) and key not in ("owner", "group"):
-        return f'{_NUMBERS.get(key, "a number where text belongs")}; write it in quotes: "{node.text}"'
-    return f"{_FORMS.get(key, expected or kind)}, not {_shown(node)}"
-
-
-def _known_keys(location: Path) -> tuple[str, ...]:
-    shape = tuple("*" if isinstance(part, int) else part for part in location[:-1])
-    if len(shape) > 1 and shape[0] == "policies":
-        shape = ("policies", "*", *shape[2:])
-    return tuple(_MODELS[shape].model_fields)
+def _value(shape: Single, node: Node) -> object:
+    is_time = isinstance(shape, Number) and not shape.is_whole
+    return float(node.value) if is_time and isinstance(node.value, int) else node.value
 
 
 def _shown(node: Node) -> str:
@@ -224,26 +224,6 @@ def _shown(node: Node) -> str:
     if node.value is None:
         return "nothing"
     return quoted(node.text) if isinstance(node.value, str) else quoted(node.text)[1:-1]
-
-
-def _with_version(root: Node) -> Node:
-    entries = root.value if isinstance(root.value, dict) else {}
-    version = from_plain(FORMAT_VERSION, ("version",))
-    return Node(root.path, root.line, {"version": version, **entries})
-
-
-def _mended(culprits: Mapping[int, str | None], node: Node) -> Node:
-    """The tree without the nodes of these ids, or with them under the key that was meant."""
-    if isinstance(node.value, dict):
-        named = ((culprits.get(id(value), key), value) for key, value in node.value.items())
-        kept: dict[str, Node] = {}
-        for key, value in named:
-            if key is not None and (key not in node.value or id(value) not in culprits):
-                kept[key] = _mended(culprits, value)
-        return Node(node.path, node.line, kept)
-    if isinstance(node.value, list):
-        return Node(node.path, node.line, [_mended(culprits, item) for item in node.value if id(item) not in culprits])
-    return node
 
 
 def _places(root: Node) -> dict[Path, Node]:

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import aiohttp
 
-from sockproxy.data import load_operations
 from sockproxy.forwarding.listener import remove_socket_files
-from sockproxy.judging.catalogue import Catalogue
 from sockproxy.operating.app import Service, bind_all, files_of, run_until_done, running, stop_signal
 from sockproxy.operating.config import config_from_options
 from sockproxy.operating.demo.api.answers import API_VERSION
 from sockproxy.operating.demo.engine import start_demo_engine
 from sockproxy.operating.greeting import greeting, metrics_url
+from sockproxy.operating.known import load_catalogue
 from sockproxy.recording.trail import verify
 
 Say = Callable[[str], None]
@@ -42,7 +41,7 @@ async def _demo() -> AsyncIterator[Place]:
     with tempfile.TemporaryDirectory(prefix="sockproxy-demo-") as folder:
         engine = await start_demo_engine(f"{folder}/engine.sock")
         config = config_from_options(
-            Catalogue(load_operations()),
+            load_catalogue(),
             listen=[f"unix://{folder}/docker.sock"],
             engine=f"unix://{folder}/engine.sock",
             policy=_POLICY,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric, Sample
 
-Told = tuple[str, str, str, list[Sample]]
-"""One metric: name, help text, type, samples."""
+Told = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
+"""One metric: name, help text, type, samples (name, labels, value); it can be said as JSON."""
 
 MERGE: dict[str, Callable[[float, float], float]] = {
     "sockproxy_engine_up": min,
@@ -24,7 +24,15 @@ MERGE: dict[str, Callable[[float, float], float]] = {
 
 def tell(registry: CollectorRegistry) -> list[Told]:
     """All that a registry holds, for `Sum` in another process."""
-    return [(metric.name, metric.documentation, metric.type, metric.samples) for metric in registry.collect()]
+    return [
+        (
+            metric.name,
+            metric.documentation,
+            metric.type,
+            [(one.name, one.labels, float(one.value)) for one in metric.samples],
+        )
+        for metric in registry.collect()
+    ]
 
 
 class Sum:
@@ -43,7 +51,7 @@ class Sum:
         """The families, merged."""
         merged: dict[str, Metric] = {}
         for name, documentation, kind, samples in self._ask():
-            merged.setdefault(name, Metric(name, documentation, kind)).samples.extend(samples)
+            merged.setdefault(name, Metric(name, documentation, kind)).samples.extend(Sample(*one) for one in samples)
         for metric in merged.values():
             metric.samples = _merge(metric)
             yield metric

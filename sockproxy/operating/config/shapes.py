@@ -1,0 +1,108 @@
+"""What a value of the configuration may be, as data.
+
+Owns the few shapes that there are, and how a dataclass says which of them its keys have. Must not know which keys there
+are (`document`), how a value is checked (`validation`) nor how an editor is told (`schema`). Begin at `Shape`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+
+class Text(NamedTuple):
+    """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number."""
+
+    form: str = "expected text"
+    pattern: str = ""
+    length_max: int | None = None
+    number: str = "a number where text belongs"
+
+
+class NameOrNumber(NamedTuple):
+    """Text or a whole number: what people and the kernel call a user or a group."""
+
+    form: str = "expected a name or a number"
+
+
+class Choice(NamedTuple):
+    """One of these words."""
+
+    words: tuple[str, ...]
+
+
+class Number(NamedTuple):
+    """A number from 0 on."""
+
+    is_whole: bool
+
+
+class Constant(NamedTuple):
+    """This whole number and no other."""
+
+    value: int
+
+
+class ListOf(NamedTuple):
+    """A list. `when_empty` says what is wrong with one that is empty; "" allows it."""
+
+    item: "Shape"
+    when_empty: str = ""
+
+
+class Named(NamedTuple):
+    """Values under names that people choose. `pattern` is for the whole of a name; `form` says what a name has."""
+
+    item: "Shape"
+    pattern: str
+    form: str
+
+
+class Keys(NamedTuple):
+    """Keys with values, which make a `model`: a dataclass whose fields are the keys."""
+
+    model: type
+    title: str
+
+
+Single: TypeAlias = Text | NameOrNumber | Choice | Number | Constant
+Shape: TypeAlias = Single | ListOf | Named | Keys
+
+
+class Key(NamedTuple):
+    """A key of a model. A default of None says that the value may be null; MISSING, that the key has to be there."""
+
+    shape: Shape
+    description: str
+    default: Any
+
+    @property
+    def is_required(self) -> bool:
+        """Whether there is no going on without it."""
+        return self.default is MISSING
+
+
+def key(shape: Shape, description: str, default: Any = MISSING) -> Any:
+    """The field of a dataclass for this key. `default` is a value, or what makes one that can be changed."""
+    metadata = {"shape": shape, "description": description}
+    return (
+        field(default_factory=default, metadata=metadata)
+        if callable(default)
+        else field(default=default, metadata=metadata)
+    )
+
+
+@cache
+def keys_of(model: type) -> Mapping[str, Key]:
+    """The keys of a model, in their order. Numbers that are declared as such and nothing more are numbers from 0 on."""
+    return MappingProxyType(
+        {
+            one.name: Key(
+                one.metadata.get("shape") or Number(is_whole=one.type is int),
+                one.metadata.get("description", ""),
+                one.default if one.default_factory is MISSING else one.default_factory(),
+            )
+            for one in fields(model)
+        }
+    )
