@@ -58,7 +58,15 @@ class Proxy:
         self.wait_for(
             lambda: self.is_recorded() and b'"admin"' in (folder / "output").read_bytes() and self.is_asleep()
         )
-        self.held = processes.descriptors([self.pid])  # without clients
+        self.held = 0  # descriptors, without those of clients: known once either way has its connection to the engine
+        with load.connected(self.path) as client:
+            for request in (load.LIST, load.LIST, load.LIST, next(UNUSED)):
+                load.exchange(client, request)
+                self.requests += 1
+                self.wait_for(lambda: self.is_recorded() and self.is_asleep())
+            with_client = processes.descriptors([self.pid])
+        self.wait_for(lambda: processes.descriptors([self.pid]) < with_client)
+        self.held = with_client - 1
 
     @contextmanager
     def connected(self) -> Iterator[socket.socket]:
