@@ -31,6 +31,7 @@ class Observers:
         self._id_prefix = id_prefix
         self._schedule = schedule
         self._served: list[Served] = []  # not told of yet
+        self._count_before = 0  # how many there were a turn ago
 
     def decided(self, exchange: Exchange) -> None:
         if self._served:
@@ -59,11 +60,21 @@ class Observers:
         return prepare(exchange), self._metrics.account(exchange)
 
     def served(self, served: Served) -> None:
-        """hot: told of together with others, a few milliseconds later, which costs half of telling of each at once."""
+        """hot: told of together with others, when a turn of the loop has brought no more of them: after the answer, then, and
+        without a timer, which would cost a wake-up."""
         if not self._served:
-            self._schedule(self.tell_served)
+            self._count_before = 0
+            self._schedule(self._tell_if_quiet)
         self._served.append(served)
         if len(self._served) >= _SERVED_MAX:
+            self.tell_served()
+
+    def _tell_if_quiet(self) -> None:
+        count = len(self._served)
+        if count > self._count_before:
+            self._count_before = count
+            self._schedule(self._tell_if_quiet)
+        elif count:
             self.tell_served()
 
     def tell_served(self) -> None:
