@@ -148,3 +148,46 @@ def test_time_grows_no_faster_than_the_chunks():
         starts = itertools.islice(range(0, len(raw), step), 100_000)
         outcome = read_chunks(raw[start : start + step] for start in starts)
         assert outcome[0] is None
+
+
+# --- canonical framing, and its fast twin
+
+SIZE_LINES = st.sampled_from([b"%x", b"%X", b"0%x"])
+CHUNKS = st.lists(st.tuples(SIZE_LINES, st.integers(1, 40)), max_size=8)
+
+
+def cut_up(raw: bytes, places: list[int]) -> list[bytes]:
+    bounds = [0, *sorted(place % (len(raw) + 1) for place in places), len(raw)]
+    return [raw[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+@given(CHUNKS, st.lists(st.integers(0, 1000), max_size=8))
+def test_chunks_in_canonical_framing_with_and_without_hops_however_they_are_cut(chunks, places):
+    bodies = [(line % size, b"x" * size) for line, size in chunks]
+    raw = b"".join(b"%b\r\n%b\r\n" % body for body in bodies) + b"00\r\nA:b\r\n\r\n"
+    canonical = b"".join(http1.encode_chunk(payload) for _, payload in bodies) + b"0\r\nA: b\r\n\r\n"
+    plain, hopping, out, hopped_out = ChunkedBody(), ChunkedBody(), b"", b""
+    for piece in cut_up(raw, places):
+        out += b"".join(plain.reframe(piece))
+        hopped = hopping.hop(piece)
+        hopped_out += piece[:hopped]
+        if hopped < len(piece):
+            hopped_out += b"".join(hopping.reframe(piece[hopped:]))
+        assert hopped_out == out
+        assert hopping.payload_bytes == plain.payload_bytes
+    assert out == canonical
+    assert plain.payload_bytes == sum(size for _, size in chunks)
+    assert plain.done
+    assert hopping.done
+
+
+@pytest.mark.parametrize("line", [b"A", b"0a", b"0", b"a ", b"a;b=c", b"-a", b"1" * 17])
+def test_hops_over_nothing_but_canonical_size_lines(line):
+    body = ChunkedBody()
+    body.feed(b"3\r\nx")
+    assert body.hop(b"yz\r\n5\r\nhello\r\n2") == len(b"yz\r\n5\r\n")  # the chunk's end is not whole
+    body = ChunkedBody()
+    body.feed(b"3\r\nx")
+    assert body.hop(b"yz\r\n%b\r\n0123456789\r\n" % line) == 0
+    assert body.hop(b"yz") == 0
+    assert body.hop(b"y") == 1

@@ -77,8 +77,8 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         pytest.param(b"Content-Length: 5\r\n\r\nhello", b"Content-Length: 5\r\n\r\nhello", id="content-length"),
         pytest.param(
             b"Transfer-Encoding: Chunked\r\n\r\n003\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
-            b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-            id="chunked-in-own-chunks",
+            b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+            id="chunked-in-canonical-framing",
         ),
         pytest.param(
             b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n",

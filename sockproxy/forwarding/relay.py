@@ -9,17 +9,40 @@ A relay works by callbacks, without a task of its own: it may run while the conn
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import sys
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone, Side
+from sockproxy.forwarding.scoop import Scoop
+from sockproxy.forwarding.splice import Splice
 from sockproxy.forwarding.stream import Stream
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import Framing, FramingKind
 
+Data = bytes | memoryview
+
+BULK_BYTES = 1 << 20
+"""So much in large pieces, one after the other, and the rest goes a faster way: below it, taking over costs more than it
+saves, and keystrokes are cheapest as callbacks."""
+
+BULK_PIECE_BYTES = 16 << 10
+"""What counts as a large piece: half of what io.Copy of dockerd sends at a time, and more than people type."""
+
+
+class Sight(Enum):
+    """Who must look at the bytes of a body on their way, and so how they may go on."""
+
+    NONE = auto()  # nobody: they need not come here at all
+    PASSING = auto()  # the cut does, while they pass
+    KEEPING = auto()  # somebody keeps what came, so it must be an object of its own
+
 
 class Cut(Protocol):
     """Cuts one body out of the bytes of a connection and says what is sent on for them."""
+
+    sight: Sight
 
     @property
     def is_done(self) -> bool:
@@ -33,92 +56,130 @@ class Cut(Protocol):
     def count(self) -> int:
         """Bytes of the body so far, without framing."""
 
-    def cut(self, data: bytes) -> tuple[bytes | memoryview, int]:
+    @property
+    def unseen_max(self) -> int:
+        """How many of the next bytes may go on without being cut (where `sight` is NONE)."""
+
+    def pass_unseen(self, count: int) -> None:
+        """So many bytes went on without being cut."""
+
+    def cut(self, data: Data) -> tuple[Data, int]:
         """What to send on for `data`, and how many bytes of it belonged to the body. Raises BadRequest."""
 
 
 class LengthCut:
     """A body of a known length, sent on as it is."""
 
-    __slots__ = ("_remaining", "count", "is_done")
+    __slots__ = ("count", "is_done", "unseen_max")
+    sight = Sight.NONE
     ends_with_connection = False
 
     def __init__(self, length: int) -> None:
-        self._remaining = length
+        self.unseen_max = length
         self.count = 0
         self.is_done = length == 0
 
-    def cut(self, data: bytes) -> tuple[bytes | memoryview, int]:
-        size = min(len(data), self._remaining)
-        self._remaining -= size
-        self.count += size
-        self.is_done = self._remaining == 0
+    def cut(self, data: Data) -> tuple[Data, int]:
+        size = min(len(data), self.unseen_max)
+        self.pass_unseen(size)
         return (data if size == len(data) else memoryview(data)[:size]), size
+
+    def pass_unseen(self, count: int) -> None:
+        self.unseen_max -= count
+        self.count += count
+        self.is_done = self.unseen_max == 0
 
 
 class ConnectionCut:
     """Whatever comes until the connection ends, sent on as it is: old answers, and tunnels."""
 
     __slots__ = ("count", "is_done")
+    sight = Sight.NONE
     ends_with_connection = True
+    unseen_max = sys.maxsize
 
     def __init__(self) -> None:
         self.count = 0
         self.is_done = False
 
-    def cut(self, data: bytes) -> tuple[bytes | memoryview, int]:
+    def cut(self, data: Data) -> tuple[Data, int]:
         self.count += len(data)
         return data, len(data)
 
+    def pass_unseen(self, count: int) -> None:
+        self.count += count
+
 
 class ChunkedCut:
-    """A chunked body; `encode` says in which form the pieces found in one read go on."""
+    """A chunked body; `Form` says in which form it goes on."""
 
-    __slots__ = ("_body", "_encode", "count", "is_done")
+    __slots__ = ("_body", "_form")
+    sight = Sight.PASSING
     ends_with_connection = False
+    unseen_max = 0
 
-    def __init__(
-        self, encode: Callable[[http1.ChunkedBody, bytes, Sequence[bytes | memoryview]], bytes | memoryview]
-    ) -> None:
+    def __init__(self, form: "Form") -> None:
         self._body = http1.ChunkedBody()
-        self._encode = encode
-        self.count = 0
-        self.is_done = False
+        self._form = form
 
-    def cut(self, data: bytes) -> tuple[bytes | memoryview, int]:
-        pieces = self._body.feed(data)
-        self.count += sum(map(len, pieces))
-        self.is_done = self._body.done
-        return self._encode(self._body, data, pieces), self._body.consumed
+    @property
+    def is_done(self) -> bool:
+        return self._body.done
+
+    @property
+    def count(self) -> int:
+        return self._body.payload_bytes
+
+    def pass_unseen(self, count: int) -> None:
+        raise RuntimeError("the framing must be looked at")
+
+    def cut(self, data: Data) -> tuple[Data, int]:
+        hopped = self._body.hop(data) if self._form.may_hop else 0
+        if hopped == len(data):
+            return data, hopped
+        out = self._form.go_on(self._body, memoryview(data)[hopped:] if hopped else data)
+        return (b"".join((memoryview(data)[:hopped], out)) if hopped else out), hopped + self._body.consumed
 
 
-def _as_it_came(body: http1.ChunkedBody, data: bytes, pieces: Sequence[bytes | memoryview]) -> bytes | memoryview:
+def _as_it_came(body: http1.ChunkedBody, data: Data) -> Data:
     """The engine's framing was checked and is canonical enough: nothing is copied."""
+    body.feed(data)
     return data if body.consumed == len(data) else memoryview(data)[: body.consumed]
 
 
-def _in_own_chunks(body: http1.ChunkedBody, data: bytes, pieces: Sequence[bytes | memoryview]) -> bytes:
-    """A client's framing never reaches the engine: one chunk for each read, in canonical form."""
-    chunk = http1.encode_chunk(b"".join(pieces)) if pieces else b""
-    return chunk + http1.serialise_trailers(body.trailers) if body.done else chunk
+def _reframed(body: http1.ChunkedBody, data: Data) -> bytes:
+    """A client's framing never reaches the engine: its chunks go on in canonical form, which is mostly the same."""
+    return b"".join(body.reframe(data))
 
 
-def _without_chunks(body: http1.ChunkedBody, data: bytes, pieces: Sequence[bytes | memoryview]) -> bytes:
+def _without_chunks(body: http1.ChunkedBody, data: Data) -> bytes:
     """For HTTP/1.0 clients, who know no chunks."""
-    return b"".join(pieces)
+    return b"".join(body.feed(data))
+
+
+class Form(NamedTuple):
+    """In which form a chunked body goes on. `may_hop`: canonical chunks go on as they came."""
+
+    go_on: Callable[[http1.ChunkedBody, Data], Data]
+    may_hop: bool
+
+
+AS_IT_CAME = Form(_as_it_came, may_hop=True)
+REFRAMED = Form(_reframed, may_hop=True)
+WITHOUT_CHUNKS = Form(_without_chunks, may_hop=False)
 
 
 def request_cut(framing: Framing) -> Cut:
     """How a client's body goes on to the engine."""
     if framing.kind is FramingKind.CHUNKED:
-        return ChunkedCut(_in_own_chunks)
+        return ChunkedCut(REFRAMED)
     return LengthCut(framing.length if framing.kind is FramingKind.LENGTH else 0)
 
 
 def response_cut(framing: Framing, *, knows_chunks: bool) -> Cut:
     """How the engine's body goes on to a client."""
     if framing.kind is FramingKind.CHUNKED:
-        return ChunkedCut(_as_it_came if knows_chunks else _without_chunks)
+        return ChunkedCut(AS_IT_CAME if knows_chunks else WITHOUT_CHUNKS)
     if framing.kind is FramingKind.UNTIL_CLOSE:
         return ConnectionCut()
     return LengthCut(framing.length if framing.kind is FramingKind.LENGTH else 0)
@@ -128,6 +189,8 @@ class DiscardingCut:
     """A body that nobody gets, up to `bytes_max` of it; above that it raises BadRequest (413)."""
 
     __slots__ = ("_bytes_max", "_cut")
+    sight = Sight.PASSING
+    unseen_max = 0
 
     def __init__(self, cut: Cut, bytes_max: int) -> None:
         self._cut = cut
@@ -145,7 +208,10 @@ class DiscardingCut:
     def count(self) -> int:
         return self._cut.count
 
-    def cut(self, data: bytes) -> tuple[bytes | memoryview, int]:
+    def pass_unseen(self, count: int) -> None:
+        raise RuntimeError("what is discarded must be counted")
+
+    def cut(self, data: Data) -> tuple[Data, int]:
         _, consumed = self._cut.cut(data)
         if self._cut.count > self._bytes_max:
             raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, f"the body is above {self._bytes_max} bytes")
@@ -156,7 +222,19 @@ class Relay:
     """Moves one body from `source` to `target` (None: it is read and dropped). `start` returns at once; `wait` returns when
     the body's last byte was handed to the target. What goes wrong is kept in `error` until somebody waits."""
 
-    __slots__ = ("_cut", "_on_done", "_side", "_waiter", "error", "is_done", "source", "target")
+    __slots__ = (
+        "_bulk_bytes",
+        "_cut",
+        "_on_done",
+        "_scoop",
+        "_side",
+        "_splice",
+        "_waiter",
+        "error",
+        "is_done",
+        "source",
+        "target",
+    )
 
     def __init__(
         self, side: Side, source: Stream, target: Stream | None, cut: Cut, on_done: Callable[[], None] | None = None
@@ -167,6 +245,9 @@ class Relay:
         self._cut = cut
         self._on_done = on_done
         self._waiter: asyncio.Future[None] | None = None
+        self._splice: Splice | None = None
+        self._scoop: Scoop | None = None
+        self._bulk_bytes = 0
         self.is_done = cut.is_done
         self.error: Exception | None = None  # BadRequest (its framing), PeerGone (its source)
 
@@ -199,7 +280,7 @@ class Relay:
         if self.error is not None:
             raise self.error
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: Data) -> None:
         try:
             out, consumed = self._cut.cut(data)
         except BadRequest as error:
@@ -207,11 +288,39 @@ class Relay:
             self._finish()
             return
         if self.target is not None and len(out):
-            self.target.write_from(self.source, out)
+            if self._scoop is not None:
+                self._scoop.send(out)
+            else:
+                self.target.write_from(self.source, out)
         if self._cut.is_done:
             if consumed < len(data):
-                self.source.put_back(data[consumed:])
+                self.source.put_back(bytes(data[consumed:]))
             self._finish()
+        elif len(data) >= BULK_PIECE_BYTES:
+            self._bulk_bytes += len(data)
+            if self._bulk_bytes >= BULK_BYTES:
+                self._bulk_bytes = 0
+                self._speed_up()
+        else:
+            self._bulk_bytes = 0
+
+    def _speed_up(self) -> None:
+        """The one place that chooses how a body goes on. Whoever has to look at its bytes says so by the cut's `sight`; who
+        keeps them gets the plain way, and so does a connection with TLS."""
+        sight, source, target = self._cut.sight, self.source, self.target
+        if target is None or sight is Sight.KEEPING or self._scoop is not None:
+            return
+        if sight is Sight.NONE:
+            if self._cut.unseen_max < BULK_BYTES:
+                return
+            self._splice = Splice(source, target, self._cut, self._finish)
+            if self._splice.start():
+                target.make_room()
+                return
+        target.make_room()
+        scoop = Scoop(source, target, self._take)
+        if scoop.start():
+            self._scoop = scoop
 
     def _source_ended(self) -> None:
         if self.is_done:
@@ -222,6 +331,9 @@ class Relay:
 
     def _finish(self) -> None:
         self.is_done = True
+        for way in (self._splice, self._scoop):
+            if way is not None:
+                way.stop()
         self.source.clear_sink()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

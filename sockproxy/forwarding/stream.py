@@ -17,6 +17,10 @@ from collections.abc import Callable
 BUFFER_BYTES_MAX = 64 << 10
 """What is buffered for a reader that is busy elsewhere (pipelined requests, early bytes of a tunnel) before reading pauses."""
 
+SEND_BUFFER_BYTES = 256 << 10
+"""Of a unix socket that takes a large body; the kernel doubles it, and gives at most twice net.core.wmem_max, which is 208
+KiB. With its usual 208, a piece that comes while the one before is not yet read goes out in two, at half as much again."""
+
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -28,6 +32,8 @@ class Stream(asyncio.Protocol):
         "_buffer",
         "_drain_waiter",
         "_hangups",
+        "_is_read_elsewhere",
+        "_loans",
         "_loop",
         "_on_connected",
         "_on_end",
@@ -62,6 +68,8 @@ class Stream(asyncio.Protocol):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._on_end: Callable[[], None] | None = None
+        self._is_read_elsewhere = False
+        self._loans: tuple[Callable[[], None], ...] = ()
         self._throttled: Stream | None = None  # who is not read from while this one cannot be written to
         self.is_reading_paused = False
         self._wrote_eof = False
@@ -103,7 +111,8 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = self.is_closing = True
-        self.error = exc
+        self.error = exc or self.error
+        self._end_loans()
         self.unwatch_hangup()
         self.resume_writing()
         if self._on_end is not None:
@@ -246,7 +255,8 @@ class Stream(asyncio.Protocol):
         """No more is read from the peer until `resume_reading`."""
         if not self.is_reading_paused and not self.is_lost and not self.saw_eof and self.transport is not None:
             self.is_reading_paused = True
-            self.transport.pause_reading()
+            if not self._is_read_elsewhere:
+                self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Goes on reading from the peer."""
@@ -254,7 +264,7 @@ class Stream(asyncio.Protocol):
             self.is_reading_paused = False
             if not self.saw_eof:
                 self.unwatch_hangup()  # what it sent before it hung up is read first
-            if not self.is_lost and self.transport is not None and not self.transport.is_closing():
+            if not (self.is_lost or self._is_read_elsewhere or self.transport is None or self.transport.is_closing()):
                 self.transport.resume_reading()
 
     # --- writing
@@ -315,15 +325,61 @@ class Stream(asyncio.Protocol):
             self._hangups.forget(self._watched_as)
             self._watched_as = -1
 
+    # --- lending: others may move bytes past this stream, as long as it is told what becomes of them
+
+    @property
+    def is_raw(self) -> bool:
+        """What is read and written here is what the socket carries: there is no TLS in between."""
+        return self.transport is not None and self.transport.get_extra_info("sslcontext") is None
+
+    def lend(self, give_back: Callable[[], None]) -> int:
+        """The connection's descriptor for somebody who moves bytes himself, -1 where that is not possible. `give_back` is
+        called before the connection closes: from then on the descriptor is not to be used."""
+        if self.transport is None or self.is_closing or not self.is_raw:
+            return -1
+        self._loans = (*self._loans, give_back)
+        return int(self.transport.get_extra_info("socket").fileno())
+
+    def end_loan(self, give_back: Callable[[], None]) -> None:
+        """Takes back what was lent."""
+        self._loans = tuple(loan for loan in self._loans if loan != give_back)
+
+    def _end_loans(self) -> None:
+        for give_back in self._loans:
+            give_back()
+
+    def read_by(self, protocol: asyncio.BaseProtocol | None) -> None:
+        """From now on what arrives goes to `protocol`: this stream itself, somebody who passes on to it all but the bytes, or
+        nobody (None)."""
+        self._is_read_elsewhere = protocol is None
+        if self.transport is None or self.is_lost or self.transport.is_closing():
+            return
+        self.transport.pause_reading()
+        if protocol is not None:
+            self.transport.set_protocol(protocol)
+            if not self.is_reading_paused:
+                self.transport.resume_reading()  # where the loop looks at who reads
+
+    def make_room(self) -> None:
+        """Lets the kernel hold more of what is sent here, so that large pieces go out at once; TCP sees to that by itself."""
+        if self.transport is None or self.is_closing:
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
     def close(self) -> None:
         """Closes both directions after what is still buffered was sent."""
+        self._end_loans()
         self.is_closing = True
         if self.transport is not None:
             self.transport.close()
 
-    def abort(self) -> None:
-        """Closes at once; what is buffered is dropped."""
+    def abort(self, error: Exception | None = None) -> None:
+        """Closes at once; what is buffered is dropped. `error`: what is wrong with the connection, if anything."""
+        self._end_loans()
         self.is_closing = True
+        self.error = self.error or error
         if self.transport is not None:
             self.transport.abort()
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.wire.fields import NEVER_TRAILERS, Field, parse_fields, serialise_fields
 
+Data = bytes | bytearray | memoryview
+
 LAST_CHUNK = b"0\r\n\r\n"
 """The end of a body without trailers."""
 
@@ -27,47 +29,88 @@ TRAILER_FIELDS_MAX = 100
 _SIZE_LINE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})\r\n")
 _SIZE_LINE_BEGUN = re.compile(rb"\r(?:\n(?:[0-9A-Fa-f]{1,16}\r?)?)?")
 _SIZE_LINE_BYTES_MAX = 2 + 16 + 2
+_CANONICAL_SIZE_LINE = re.compile(rb"\r\n([1-9a-f][0-9a-f]{0,15})\r\n")  # as we would write it, and not the last one
 
 
 class ChunkedBody:
     """A strict, incremental reader of one chunked body; the bytes may be cut anywhere.
 
-    `consumed` is how many bytes of what was fed last belong to the body (the rest is the next message's), `done` whether
-    it has ended, `trailers` the fields behind it. Holds no payload: at most one size line or trailer section.
+    `consumed` is how many bytes of what was fed last belong to the body (the rest is the next message's), `payload_bytes`
+    how much payload has come, `done` whether it has ended, `trailers` the fields behind it. Holds no payload: at most one
+    size line or trailer section.
     """
 
-    __slots__ = ("_held", "_in_trailers", "_left", "consumed", "done", "trailers")
+    __slots__ = ("_held", "_in_trailers", "_left", "consumed", "done", "payload_bytes", "trailers")
 
     def __init__(self) -> None:
         self.consumed = 0
+        self.payload_bytes = 0
         self.done = False
         self.trailers: tuple[Field, ...] = ()
         self._left = 0  # payload bytes of this chunk that are still to come
         self._in_trailers = False
         self._held = bytearray(b"\r\n")  # of a line that has begun; in the beginning as if a chunk had just ended
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[memoryview]:
+    def feed(self, data: Data) -> list[Data]:
         """The pieces of payload in `data`, which they borrow from; raises BadRequest (CHUNK, TRAILER).
 
         An error takes the pieces before it along: half of a body that is wrong is not handed on.
         hot: hops from size line to size line; 0.7 us a chunk whatever its size (timeit).
         """
+        return self._walk(data, is_framed=False)
+
+    def reframe(self, data: Data) -> list[Data]:
+        """The same with canonical framing around the pieces, chunk by chunk; raises like `feed`. A size line goes on when it
+        has come whole, and a chunk is closed with its last byte, before the sender does so."""
+        return self._walk(data, is_framed=True)
+
+    def hop(self, data: Data) -> int:
+        """How many of the first bytes may go on as they are, being payload and canonical size lines; what is behind them is
+        for `feed` or `reframe`. Ends within a chunk.
+
+        hot: the fast twin of `reframe`; 0.24 us a chunk instead of 0.69, whatever its size (timeit).
+        """
+        at, left, size, lines = 0, self._left, len(data), 0
+        if not left:
+            return 0
+        while at + left < size:
+            line = _CANONICAL_SIZE_LINE.match(data, at + left)
+            if line is None:
+                break
+            at = line.end()
+            lines += at - line.start()
+            left = int(line[1], 16)
+        if at + left > size:
+            left -= size - at
+            at = size
+        self._left = left
+        self.payload_bytes += at - lines
+        return at
+
+    def _walk(self, data: Data, *, is_framed: bool) -> list[Data]:
         view = memoryview(data)
         size = len(view)
         at = 0
-        pieces = []
+        parts: list[Data] = []
         while at < size and not self.done:
             if self._left:
                 end = min(at + self._left, size)
-                pieces.append(view[at:end])
+                parts.append(view[at:end])
                 self._left -= end - at
+                self.payload_bytes += end - at
                 at = end
+                if is_framed and not self._left:
+                    parts.append(b"\r\n")
             elif self._in_trailers:
                 at = self._read_trailers(view, at)
+                if is_framed and self.done:
+                    parts.append(serialise_trailers(self.trailers))
             else:
                 at = self._read_size(view, at)
+                if is_framed and self._left:
+                    parts.append(b"%x\r\n" % self._left)
         self.consumed = at
-        return pieces
+        return parts
 
     def _read_size(self, view: memoryview, at: int) -> int:
         """Reads the line between two chunks, or as much of it as there is; the place behind it."""
