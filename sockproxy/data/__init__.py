@@ -13,7 +13,8 @@ file wins, as in the engine.
 `policies/*.yaml` and `policies/clients/*.yaml`, one built-in policy each, under its name: the second folder has one for
 each client that people put before an engine, with what that client's own source calls.
 
-`bodies.json`: `operations`: operationId -> the Go type of its JSON body; `types`: name of a struct -> name of a field as in
+`bodies.json`: `operations`: operationId -> the Go type of its JSON body; `ignored`: what no engine reads there, but dockerode
+sends, which writes the options of a call into query and body alike; `types`: name of a struct -> name of a field as in
 JSON -> its Go type, and the first and last API version whose engine has the field (null: the newest has it; "1.21": that one
 or an older; engines take a field in every API version that they serve). All engines from 1.9 to 29.7 together: where they
 differ the narrower type stands. Types are read as `judging.payload.types` says. A create's body has the fields of `Config`
@@ -24,7 +25,7 @@ and `HostConfig` at its top as well.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -39,11 +40,19 @@ def load_operations() -> dict[str, dict[str, object]]:
     return rows
 
 
-def load_bodies() -> tuple[dict[str, str], dict[str, dict[str, tuple[str, str, str | None]]]]:
-    """The JSON bodies of the engine's operations: operationId -> type, and the structs that the types name."""
+class BodyRows(NamedTuple):
+    """The JSON bodies of the engine's operations."""
+
+    operations: dict[str, str]
+    ignored: dict[str, list[str]]
+    types: dict[str, dict[str, tuple[str, str, str | None]]]
+
+
+def load_bodies() -> BodyRows:
+    """The bodies: operationId -> type, operationId -> what is ignored in it, and the structs that the types name."""
     rows = _load_json("bodies.json")
     structs = {name: {field: tuple(row) for field, row in fields.items()} for name, fields in rows["types"].items()}
-    return rows["operations"], structs
+    return BodyRows(rows["operations"], rows["ignored"], structs)
 
 
 def load_docker_releases() -> list[dict[str, str]]:

@@ -5,9 +5,9 @@ framing. Begin at `Bodies.read_payload`. A body that can be read in one way only
 once, nothing unknown unless asked for, null dropped, no blanks, UTF-8. Reading that form again gives the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -23,6 +23,7 @@ _COMMIT = "ImageCommit"
 
 _CONFIG = "Config"
 _CREATE_TYPE = "ContainerCreateRequest"
+_OLDEST = "1.21"
 
 START_BODY_UNTIL = ApiVersion(1, 23)
 """The newest API version in which a start has a body."""
@@ -44,12 +45,14 @@ class Payload:
 class Bodies:
     """All operations that have a JSON body, prepared for reading. Made of the data in `sockproxy/data/bodies.json`."""
 
-    def __init__(self, operations: Mapping[str, str], structs: Mapping[str, Fields]) -> None:
+    def __init__(
+        self, operations: Mapping[str, str], ignored: Mapping[str, Sequence[str]], structs: Mapping[str, Fields]
+    ) -> None:
         self.operations = frozenset(operations)
         self._types = dict(operations)
-        self._host_config_fields = frozenset(structs[HOST_CONFIG])
-        self._flat_folded = frozenset(map(fold, self._host_config_fields))
-        self._config_folded = frozenset(map(fold, structs[_CONFIG]))
+        self._ignored = {name: frozenset(ignored.get(name, ())) for name in operations}
+        self._flat_fields = frozenset(structs[HOST_CONFIG])
+        self._embedded = {name: _Embedded.of(structs[name]) for name in (_CONFIG, HOST_CONFIG)}
         self._readers = {mode: self._readers_of(operations, structs, mode) for mode in UnknownFields}
         self._more: Mapping[str, Callable[[Any, Any], Any]] = {
             _CREATE: self._settle_create,
@@ -94,6 +97,8 @@ class Bodies:
         if value is None:
             # Go's decoder does nothing for null: the engine goes on with what is empty, or refuses it.
             return Payload(nothing, b"null")
+        if type(value) is dict and not self._ignored[operation_id].isdisjoint(value):
+            value = {name: inner for name, inner in value.items() if name not in self._ignored[operation_id]}
         data = read(value)
         if (more := self._more.get(operation_id)) is not None:
             data = more(data, value)
@@ -106,21 +111,47 @@ class Bodies:
         return Payload({}, b"")
 
     def _settle_create(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        return settle(data, self._host_config_fields, self._has_flat(given))
+        self._embedded[_CONFIG].check(_CONFIG, data, given)
+        return self._settle(data, given)
 
     def _settle_start(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         # Of the same type as a create's, but only the HostConfig is taken. One that is empty counts: it resets the container's.
-        settled = self._settle_create(data, given)
+        settled = self._settle(data, given)
         return {HOST_CONFIG: settled[HOST_CONFIG]} if HOST_CONFIG in settled else {}
 
-    def _has_flat(self, given: Mapping[str, Any]) -> bool:
-        return not given.keys().isdisjoint(self._host_config_fields) or not self._flat_folded.isdisjoint(
-            map(fold, given)
-        )
+    def _settle(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        has_flat = False
+        if HOST_CONFIG not in data:
+            embedded = self._embedded[HOST_CONFIG]
+            has_flat = embedded.is_in(given)
+            embedded.check(HOST_CONFIG, map(embedded.exact, given), given)
+        return settle(data, self._flat_fields, has_flat)
 
     def _check_commit(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        # A Config whose fields are all null is an empty one, and overrides the container's; none at all does not. Without its
-        # nulls it would be none. No client sends it.
-        if not data and not self._config_folded.isdisjoint(map(fold, given)):
-            raise Misread("has nothing but null")
+        self._embedded[_CONFIG].check(_CONFIG, data, given)
         return data
+
+
+class _Embedded(NamedTuple):
+    """The fields of a struct that stands embedded in a body. To the engine such a struct is there if one of its fields is, if
+    only as null; and a Config or HostConfig that is there and empty overrides another, while one that is absent does not."""
+
+    folded: Mapping[str, str]
+    everywhere: frozenset[str]
+    """Those that all engines have."""
+
+    @classmethod
+    def of(cls, fields: Fields) -> Self:
+        everywhere = frozenset(name for name, (_, first, last) in fields.items() if first == _OLDEST and last is None)
+        return cls({fold(name): name for name in fields}, everywhere)
+
+    def is_in(self, given: Iterable[str]) -> bool:
+        return any(fold(name) in self.folded for name in given)
+
+    def exact(self, name: str) -> str:
+        return self.folded.get(fold(name), name)
+
+    def check(self, name: str, kept: Iterable[str], given: Mapping[str, Any]) -> None:
+        """Refuses a body that has fields of the struct, but in what is kept of them none by which every engine would know."""
+        if self.everywhere.isdisjoint(kept) and self.is_in(given):
+            raise Misread(f"has no field of {name} that every engine knows and that is not null")

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from sockproxy.errors import BadRequest, BadRequestReason
-from sockproxy.judging.payload.text import Misread, parse_json, show_name
+from sockproxy.judging.payload.text import Misread, parse_json
 from sockproxy.judging.payload.types import Types, UnknownFields
 
 # httputils.BoolValue: what is none of these, "off" and "n" among them, is true.
@@ -63,8 +63,8 @@ class Query:
         try:
             return read(parse_json(text.encode("utf-8", "surrogateescape")))
         except Misread as error:
-            detail = f"the parameter {show_name(name)}{'.' if error.steps else ' '}{error}"
-            raise BadRequest(400, BadRequestReason.QUERY, detail) from error
+            error.steps.append(name)
+            raise BadRequest(400, BadRequestReason.QUERY, f"the parameter {error}") from error
 
 
 def read_query(query: str) -> Query:

@@ -141,16 +141,20 @@ def _read_otherwise_named(
     if mode is UnknownFields.DENY and unknown:
         raise UnknownField("is no field that the engine's API knows", next(iter(unknown)))
     kept: dict[str, Any] = read(known)
-    return kept | _passed(unknown) if mode is UnknownFields.PASS else kept
+    if mode is UnknownFields.PASS and unknown:
+        _check_spelt_once(unknown)
+        everything = kept | unknown
+        order = [name if name in unknown or name in prepared else folded[fold(name)] for name in given]
+        return {name: everything[name] for name in order if name in everything}
+    return kept
 
 
-def _passed(unknown: dict[str, Any]) -> dict[str, Any]:
+def _check_spelt_once(unknown: Mapping[str, Any]) -> None:
     # To an engine that is newer than our table two spellings may be one field.
     spelt = {fold(name): name for name in unknown}
     for name in unknown:
         if spelt[fold(name)] != name:
             raise Misread("stands twice in one object, in two spellings", name)
-    return unknown
 
 
 def _kind(value: object) -> str:
@@ -195,13 +199,13 @@ def _float32(value: Any) -> float:
 
 
 def _base64(value: Any) -> str:
-    text = _string(value)
     try:
-        binascii.a2b_base64(text, strict_mode=True)
+        content = binascii.a2b_base64(_string(value), strict_mode=True)
     except ValueError as error:
         # Go takes line ends within; other readers do not. No client writes them.
         raise Misread("is not base64") from error
-    return text
+    # Written again, since the last character may have bits that no reader looks at.
+    return binascii.b2a_base64(content, newline=False).decode()
 
 
 def _strings(value: Any) -> list[str]:
