@@ -13,7 +13,7 @@ import orjson
 
 from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.judging.payload.create import HOST_CONFIG, settle
+from sockproxy.judging.payload.create import CPUSET, HOST_CONFIG, settle
 from sockproxy.judging.payload.text import Misread, UnknownField, parse_json
 from sockproxy.judging.payload.types import Fields, Reader, Types, UnknownFields, fold
 
@@ -112,20 +112,21 @@ class Bodies:
 
     def _settle_create(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         self._embedded[_CONFIG].check(_CONFIG, data, given)
-        return self._settle(data, given)
+        return settle(data, self._flat_fields, self._has_flat(data, given, is_decisive=CPUSET in data))
 
     def _settle_start(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         # Of the same type as a create's, but only the HostConfig is taken. One that is empty counts: it resets the container's.
-        settled = self._settle(data, given)
+        settled = settle(data, self._flat_fields, self._has_flat(data, given, is_decisive=True))
         return {HOST_CONFIG: settled[HOST_CONFIG]} if HOST_CONFIG in settled else {}
 
-    def _settle(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        has_flat = False
-        if HOST_CONFIG not in data:
-            embedded = self._embedded[HOST_CONFIG]
-            has_flat = embedded.is_in(given)
+    def _has_flat(self, data: Mapping[str, Any], given: Mapping[str, Any], *, is_decisive: bool) -> bool:
+        """Whether a HostConfig stands at the top. Refuses one of which some engines would not know, where that is decisive."""
+        if HOST_CONFIG in data:
+            return False
+        embedded = self._embedded[HOST_CONFIG]
+        if is_decisive:
             embedded.check(HOST_CONFIG, map(embedded.exact, given), given)
-        return settle(data, self._flat_fields, has_flat)
+        return embedded.is_in(given)
 
     def _check_commit(self, data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         self._embedded[_CONFIG].check(_CONFIG, data, given)

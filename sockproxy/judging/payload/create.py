@@ -12,7 +12,7 @@ BESIDE = ("Memory", "MemorySwap", "CpuShares", "CpusetCpus", "VolumeDriver")
 """What engines up to 26 take from the top level although there is a `HostConfig`, if it has them not, or zero."""
 
 HOST_CONFIG = "HostConfig"
-_CPUSET = "Cpuset"
+CPUSET = "Cpuset"
 _CPUSET_CPUS = "CpusetCpus"
 
 
@@ -20,7 +20,7 @@ def settle(body: dict[str, Any], flat_fields: Container[str], has_flat: bool) ->
     """The body with one HostConfig, or none. `flat_fields`: the fields of a HostConfig; `has_flat`: one of them stands at the
     top, if only as null. What stands beside a `HostConfig` and is read by no engine is dropped."""
     flat = {name: body.pop(name) for name in [name for name in body if name in flat_fields]}
-    cpuset = body.pop(_CPUSET, "")
+    cpuset = body.pop(CPUSET, "")
     host_config: dict[str, Any] | None = body.get(HOST_CONFIG)
     if host_config is None:
         if not has_flat:
