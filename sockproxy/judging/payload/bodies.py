@@ -42,6 +42,14 @@ class Payload:
     canonical: bytes
 
 
+class Field(NamedTuple):
+    """What the table knows of a field. `first_api` 1.21 means that one or an older; engines take a field in every version."""
+
+    type: str
+    first_api: ApiVersion
+    last_api: ApiVersion | None
+
+
 class Bodies:
     """All operations that have a JSON body, prepared for reading. Made of the data in `sockproxy/data/bodies.json`."""
 
@@ -50,6 +58,7 @@ class Bodies:
     ) -> None:
         self.operations = frozenset(operations)
         self._types = dict(operations)
+        self._structs = {**structs, _CREATE_TYPE: {**structs[_CONFIG], **structs[_CREATE_TYPE]}}
         self._ignored = {name: frozenset(ignored.get(name, ())) for name in operations}
         self._flat_fields = frozenset(structs[HOST_CONFIG])
         self._embedded = {name: _Embedded.of(structs[name]) for name in (_CONFIG, HOST_CONFIG)}
@@ -88,6 +97,19 @@ class Bodies:
         except Misread as error:
             subject = "" if error.steps else "the body "
             raise BadRequest(400, BadRequestReason.BODY, f"{operation_id}: {subject}{error}") from error
+
+    def field(self, operation_id: str, path: Sequence[str]) -> Field | None:
+        """The field at a path of names as in `Payload.data`, through lists to what they are lists of; None if there is none.
+        For whoever checks what a policy asks for."""
+        type_ = self._types[operation_id]
+        found = None
+        for name in path:
+            row = self._structs.get(type_.replace("[]", "").lstrip("*"), {}).get(name)
+            if row is None:
+                return None
+            type_, first, last = row
+            found = Field(type_, ApiVersion.parse(first), None if last is None else ApiVersion.parse(last))
+        return found
 
     def _payload(self, operation_id: str, read: Reader, body: bytes) -> Payload:
         nothing: Any = [] if self._types[operation_id].startswith("[]") else {}

@@ -69,12 +69,11 @@ class Query:
 
 def read_query(query: str) -> Query:
     """The parameters of a canonical query. Bytes that are not UTF-8 are kept as surrogates."""
-    values: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
-        key = _decoded(name)
-        values[key] = (*values.get(key, ()), _decoded(value))
-    return Query(MappingProxyType(values))
+        values.setdefault(_decoded(name), []).append(_decoded(value))
+    return Query(MappingProxyType({name: tuple(several) for name, several in values.items()}))
 
 
 def _decoded(text: str) -> str:

@@ -16,8 +16,8 @@ import orjson
 DEPTH_MAX = 100
 """Levels of nesting. The deepest field of the engine's API lies at 10; Go's own limit is 10 000, orjson's 254 for writing."""
 
-VALUES_MAX = 50_000
-"""Commas in a text, hence about as many values: they are read in some 20 ms, during which nobody else is served. The largest
+VALUES_MAX = 20_000
+"""Commas in a text, hence about as many values: they are read in at most 20 ms, during which nobody else is served. The largest
 bodies that clients send (a seccomp profile, a swarm config in base64) have a few thousand."""
 
 Path = tuple[str | int, ...]
