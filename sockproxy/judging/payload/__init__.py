@@ -8,7 +8,7 @@ request types from 1.9 to 29.7, as data in `sockproxy/data/bodies.json`; Go's en
 """
 
 from sockproxy.judging.payload.bodies import Bodies, Payload
-from sockproxy.judging.payload.query import Query
+from sockproxy.judging.payload.query import Query, read_query
 from sockproxy.judging.payload.types import UnknownFields
 
-__all__ = ["Bodies", "Payload", "Query", "UnknownFields"]
+__all__ = ["Bodies", "Payload", "Query", "UnknownFields", "read_query"]
