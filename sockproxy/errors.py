@@ -42,6 +42,8 @@ class BadRequestReason(StrEnum):
     TRAILER = "trailer"
     EXPECT = "expect"
     CONTENT_TYPE = "content-type"
+    BODY = "body"
+    UNKNOWN_FIELD = "unknown-field"
     INCOMPLETE = "incomplete"
     HEAD_TOO_LARGE = "head-too-large"
     TARGET_TOO_LARGE = "target-too-large"

@@ -3,8 +3,18 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
+import pytest
 import uvloop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--bodies",
+        type=int,
+        default=40,
+        help="how many generated bodies the real engine compares with their canonical form",
+    )

@@ -13,12 +13,19 @@ file wins, as in the engine.
 `policies/*.yaml` and `policies/clients/*.yaml`, one built-in policy each, under its name: the second folder has one for
 each client that people put before an engine, with what that client's own source calls.
 
+`bodies.json`: `operations`: operationId -> the Go type of its JSON body; `ignored`: what no engine reads there, but dockerode
+sends, which writes the options of a call into query and body alike; `types`: name of a struct -> name of a field as in
+JSON -> its Go type, and the first and last API version whose engine has the field (null: the newest has it; "1.21": that one
+or an older; engines take a field in every API version that they serve). All engines from 1.9 to 29.7 together: where they
+differ the narrower type stands. Types are read as `judging.payload.types` says. A create's body has the fields of `Config`
+and `HostConfig` at its top as well.
+
 `docker_releases.json`, newest first: `docker_release`, `api_version` (its newest), `kubernetes_1_4`: whether Kubernetes
 1.4 supported it, "yes" or "no"; "" for the releases that came after it, which it never was tested with.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -31,6 +38,21 @@ def load_operations() -> dict[str, dict[str, object]]:
     """The engine's operations: operationId -> its row, in routing order."""
     rows: dict[str, dict[str, object]] = _load_json("operations.json")
     return rows
+
+
+class BodyRows(NamedTuple):
+    """The JSON bodies of the engine's operations."""
+
+    operations: dict[str, str]
+    ignored: dict[str, list[str]]
+    types: dict[str, dict[str, tuple[str, str, str | None]]]
+
+
+def load_bodies() -> BodyRows:
+    """The bodies: operationId -> type, operationId -> what is ignored in it, and the structs that the types name."""
+    rows = _load_json("bodies.json")
+    structs = {name: {field: tuple(row) for field, row in fields.items()} for name, fields in rows["types"].items()}
+    return BodyRows(rows["operations"], rows["ignored"], structs)
 
 
 def load_docker_releases() -> list[dict[str, str]]:
