@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from sockproxy.data import load_operations
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
@@ -19,10 +18,10 @@ from sockproxy.forwarding.proxy import Connections
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
-from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify
 from sockproxy.operating.config import load_policy
+from sockproxy.operating.known import load_catalogue, load_known_bodies
 
 PRINCIPAL = identify(PeerFacts("listener", "unix", uid=1000, gid=1000, pid=1))
 
@@ -178,7 +177,7 @@ class _Observers:
 async def open_world(policy: str = "allow-all", **limits: float) -> AsyncIterator[World]:
     """A proxy with that built-in policy and those limits."""
     loop = asyncio.get_running_loop()
-    catalogue = Catalogue(load_operations())
+    catalogue = load_catalogue()
     hangups = HangupWatch(loop)
     deadlines = Deadlines(loop)
     observers = _Observers()
@@ -190,7 +189,7 @@ async def open_world(policy: str = "allow-all", **limits: float) -> AsyncIterato
         listening.setblocking(False)
         set_limits = replace(Limits(), **limits)  # type: ignore[arg-type]
         engine = Engine(Address("unix", path=path), set_limits, loop, hangups)
-        proxy = Proxy(catalogue, engine, set_limits, deadlines, observers, "test")
+        proxy = Proxy(catalogue, load_known_bodies(), engine, set_limits, deadlines, observers, "test")
         world = World(proxy, Gate("listener", load_policy(policy, catalogue)), listening, [])
         observers.world = world
         try:

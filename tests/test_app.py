@@ -213,6 +213,8 @@ async def test_what_serving_does_not_need_is_not_imported(tmp_path: Path) -> Non
         *(sys.executable, "-X", "importtime", "-m", "sockproxy", "serve", *options, "--audit", f"{tmp_path}/audit"),
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,
+        # Not with coverage, which imports much itself.
+        env={key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "COV_CORE_"))},
     )
     assert process.stderr is not None
     told = await process.stderr.readuntil(b'"event":"admin"')

@@ -37,6 +37,7 @@ from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.judge import judge
 from sockproxy.operating.config import load_policy
+from sockproxy.operating.known import load_known_bodies
 from sockproxy.operating.observers import Observers
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics
@@ -157,7 +158,9 @@ async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: fl
         listening.listen()
         listening.setblocking(False)
         engine = Engine(Address("unix", path=f"{folder}/engine.sock"), set_limits, loop, hangups)
-        proxy = Proxy(CATALOGUE, engine, set_limits, deadlines, told, "test", has_express=has_express)
+        proxy = Proxy(
+            CATALOGUE, load_known_bodies(), engine, set_limits, deadlines, told, "test", has_express=has_express
+        )
         world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [])
         try:
             async with asyncio.timeout(5):  # what hangs is a failure of this test alone
@@ -720,7 +723,15 @@ def known_after(raw: bytes, policy: str = "allow-all", *, times: int = 2) -> int
 def learn_once(gate: Gate, raw: bytes) -> None:
     end = raw.index(HEAD_END) + 4
     head = http1.parse_request_head(raw[:end], 1000)
-    judgement = judge(CATALOGUE, gate.policy, PRINCIPAL, head.method, head.target, has_body=head.framing.length > 0)
+    judgement = judge(
+        CATALOGUE,
+        load_known_bodies(),
+        gate.policy,
+        PRINCIPAL,
+        head.method,
+        head.target,
+        content_length=max(head.framing.length, 0),
+    )
     learn(gate, raw[:end], head, judgement, b"canonical", lambda: None)
 
 

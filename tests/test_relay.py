@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
 from sockproxy.forwarding import relay as relay_module
 from sockproxy.forwarding import splice
-from sockproxy.forwarding.relay import ConnectionCut, Cut, DiscardingCut, Relay, Sight, request_cut, response_cut
+from sockproxy.forwarding.relay import BoundedCut, ConnectionCut, Cut, Relay, Sight, request_cut, response_cut
 from sockproxy.forwarding.scoop import Scoop
 from sockproxy.forwarding.stream import Stream
 from sockproxy.wire import http1
@@ -471,8 +471,8 @@ async def test_a_connection_with_tls_goes_the_plain_way(
 # --- discarding
 
 
-def discarding(framing: Framing, bytes_max: int) -> DiscardingCut:
-    return DiscardingCut(request_cut(framing), bytes_max)
+def discarding(framing: Framing, bytes_max: int) -> BoundedCut:
+    return BoundedCut(framing, bytes_max)
 
 
 @pytest.mark.parametrize("framing", [length(5), http1.CHUNKED], ids=["length", "chunked"])
@@ -501,11 +501,15 @@ async def rest_of(source: Stream) -> bytes:
     return got
 
 
-async def test_what_ends_with_the_connection_is_discarded_to_its_end() -> None:
+@pytest.mark.parametrize("cuts", [(), (1,), (3, 4, 20)])
+async def test_a_bounded_body_is_held_without_its_framing(cuts: tuple[int, ...]) -> None:
+    sent = b"5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n" + BEHIND
     async with asyncio.timeout(10), open_pairs(1) as [(source, sender)]:
-        relay = Relay("downstream", source, None, DiscardingCut(ConnectionCut(), 10))
+        held = bytearray()
+        relay = Relay("downstream", source, None, BoundedCut(http1.CHUNKED, 11, held))
         relay.start()
-        await sender.send(b"x" * 10)
-        sender.finish()
+        for start, end in pairwise((0, *cuts, len(sent))):
+            await sender.send(sent[start:end])
         await relay.wait()
-        assert (relay.is_whole, relay.count) == (True, 10)
+        assert (bytes(held), relay.count, relay.is_whole) == (b"hello world", 11, True)
+        assert await rest_of(source) == BEHIND

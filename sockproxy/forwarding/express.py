@@ -74,6 +74,7 @@ def learn(
         and operation.traffic is Traffic.UNARY
         and decision.effect is Effect.ALLOW
         and decision.shadow is not Effect.DENY
+        and judgement.is_of_head
         and head.method == "GET"
         and head.minor == 1
         and head.keep_alive

@@ -23,6 +23,9 @@ class Limits:
     engine_head_bytes_max: int = 1 << 20
     """The engine's head, as symmetric as the clients'. Above: 502."""
 
+    judged_body_bytes_max: int = 1 << 20
+    """A body that a rule asks for, which is held until it is judged; creates have some KiB, a secret half a MiB. Above: 413."""
+
     discarded_body_bytes_max: int = 256 << 10
     """What is read of the body of a request that is denied, so that its connection can stay open. Above: it is closed."""
 

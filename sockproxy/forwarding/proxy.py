@@ -17,13 +17,13 @@ from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineE
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.express import Caller, Express, Line, Outcome, learn
 from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.relay import ConnectionCut, DiscardingCut, Relay, request_cut
+from sockproxy.forwarding.relay import BoundedCut, ConnectionCut, Relay
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream, open_stream
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.judge import IGNORED_BODY_BYTES, Judgement, judge
+from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, denial_message
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
@@ -39,6 +39,7 @@ _FORM_TYPES = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-
 # and trims it by Unicode: a dotted capital I makes a form of what is none here.
 _MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za-z-]++)[ \t]*+(?:;[\t -~]*+)?")
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
 
 LIMIT_OF_REASON = {
@@ -46,6 +47,7 @@ LIMIT_OF_REASON = {
     BadRequestReason.TOO_MANY_FIELDS: "fields_max",
     BadRequestReason.TARGET_TOO_LARGE: "target_bytes_max",
     BadRequestReason.HEAD_TOO_SLOW: "head_seconds",
+    BadRequestReason.BODY_TOO_LARGE: "judged_body_bytes_max",
 }
 
 
@@ -198,6 +200,10 @@ async def _judge_and_act(proxy: Proxy, client: Stream, gate: Gate, exchange: Exc
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
     judgement = _judge(proxy, gate.policy, exchange.principal, head)
+    if judgement.needs_body:
+        body = await _read_body(proxy, client, exchange, head)
+        judgement = _judge(proxy, gate.policy, exchange.principal, head, body)
+        head = head._replace(framing=http1.NO_BODY, expects_continue=False)  # from here on it has none of its own
     _note(exchange, head, judgement)
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
@@ -273,16 +279,48 @@ async def _read_raw_head(proxy: Proxy, client: Stream) -> bytes:
         proxy.deadlines.stop(deadline)
 
 
-def _judge(proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead) -> Judgement:
-    """Names and decides the request. Raises BadRequest."""
+def _judge(
+    proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead, body: bytes | None = None
+) -> Judgement:
+    """Names and decides the request, whose body was read if it was asked for. Raises BadRequest."""
     if len(head.target) > proxy.limits.target_bytes_max:
         detail = f"the target is above {proxy.limits.target_bytes_max} bytes"
         raise BadRequest(431, BadRequestReason.TARGET_TOO_LARGE, detail)
     is_chunked, length = head.framing.kind is FramingKind.CHUNKED, head.framing.length
     if is_chunked or length > 0:
         _check_no_form(head)
-    has_body = is_chunked or length > IGNORED_BODY_BYTES
-    return judge(proxy.catalogue, policy, principal, head.method, head.target, has_body=has_body)
+    return judge(
+        *(proxy.catalogue, proxy.bodies, policy, principal, head.method, head.target),
+        content_length=None if is_chunked else max(length, 0),
+        body=body,
+    )
+
+
+async def _read_body(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead) -> bytes:
+    """The body that a rule asks for. Raises BadRequest where it is too large, too slow, or ends within."""
+    limits, held = proxy.limits, bytearray()
+    relay = Relay("downstream", client, None, BoundedCut(head.framing, limits.judged_body_bytes_max, held))
+    if head.framing.length > limits.judged_body_bytes_max:
+        raise BadRequest(
+            413, BadRequestReason.BODY_TOO_LARGE, f"the body is above {limits.judged_body_bytes_max} bytes"
+        )
+    if head.expects_continue:
+        client.write(_CONTINUE)
+
+    def is_idle() -> None:
+        proxy.observers.limit_hit("body_idle_seconds")
+        relay.stop(BadRequest(408, BadRequestReason.BODY_TOO_SLOW, "no byte of the body came for too long"))
+
+    deadline = proxy.deadlines.start(limits.body_idle_seconds, is_idle, lambda: relay.count)
+    try:
+        relay.start()
+        await relay.wait()
+    except PeerGone as error:
+        raise BadRequest(400, BadRequestReason.INCOMPLETE, "the connection ended within a body") from error
+    finally:
+        proxy.deadlines.stop(deadline)
+        exchange.bytes_in = relay.count
+    return bytes(held)
 
 
 def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
@@ -366,7 +404,7 @@ async def _discard_body(proxy: Proxy, client: Stream, exchange: Exchange, head: 
     bytes_max = proxy.limits.discarded_body_bytes_max
     if head.framing.length > bytes_max:
         return False
-    relay = Relay("downstream", client, None, DiscardingCut(request_cut(head.framing), bytes_max))
+    relay = Relay("downstream", client, None, BoundedCut(head.framing, bytes_max))
     await _run_at_most(proxy, relay, proxy.limits.linger_seconds)
     exchange.bytes_in = relay.count
     return relay.is_whole

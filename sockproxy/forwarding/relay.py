@@ -185,34 +185,35 @@ def response_cut(framing: Framing, *, knows_chunks: bool) -> Cut:
     return LengthCut(framing.length if framing.kind is FramingKind.LENGTH else 0)
 
 
-class DiscardingCut:
-    """A body that nobody gets, up to `bytes_max` of it; above that it raises BadRequest (413)."""
+class BoundedCut:
+    """A body that goes nowhere, up to `bytes_max` of it; above that it raises BadRequest (413). `held` gets its bytes."""
 
-    __slots__ = ("_bytes_max", "_cut")
+    __slots__ = ("_bytes_max", "_cut", "_held")
     sight = Sight.PASSING
+    ends_with_connection = False
     unseen_max = 0
 
-    def __init__(self, cut: Cut, bytes_max: int) -> None:
-        self._cut = cut
+    def __init__(self, framing: Framing, bytes_max: int, held: bytearray | None = None) -> None:
+        is_chunked = framing.kind is FramingKind.CHUNKED
+        self._cut: Cut = ChunkedCut(WITHOUT_CHUNKS) if is_chunked else LengthCut(framing.length)
         self._bytes_max = bytes_max
+        self._held = held
 
     @property
     def is_done(self) -> bool:
         return self._cut.is_done
 
     @property
-    def ends_with_connection(self) -> bool:
-        return self._cut.ends_with_connection
-
-    @property
     def count(self) -> int:
         return self._cut.count
 
     def pass_unseen(self, count: int) -> None:
-        raise RuntimeError("what is discarded must be counted")
+        raise RuntimeError("the bytes must be counted")
 
     def cut(self, data: Data) -> tuple[Data, int]:
-        _, consumed = self._cut.cut(data)
+        payload, consumed = self._cut.cut(data)
+        if self._held is not None:
+            self._held += payload
         if self._cut.count > self._bytes_max:
             raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, f"the body is above {self._bytes_max} bytes")
         return b"", consumed

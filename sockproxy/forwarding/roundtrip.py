@@ -244,7 +244,8 @@ class RoundTrip:
             raise PeerGone("upstream") from error  # lawful: its framing is broken, and its head has gone out already
         finally:
             exchange.bytes_out = download.count
-            exchange.bytes_in = upload.count if upload is not None else 0
+            if upload is not None:
+                exchange.bytes_in = upload.count
         self._proxy.complete(exchange, Stage.ANSWERED)
         return keep_alive, answer.keep_alive and is_upload_over
 
@@ -275,7 +276,7 @@ class RoundTrip:
         finally:
             proxy.ended_tunnels.discard(up)
             proxy.deadlines.stop(idle)
-            exchange.bytes_in = up.count + (self._upload.count if self._upload is not None else 0)
+            exchange.bytes_in += up.count + (self._upload.count if self._upload is not None else 0)
             exchange.bytes_out = down.count
         proxy.complete(exchange, Stage.ANSWERED)
         return False
@@ -336,12 +337,13 @@ def _pass_end(source: Stream, target: Stream) -> None:
 
 
 def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
-    """The head that the engine gets, from what was judged."""
-    fields = [
-        _HOST,
-        *(field for field in http1.end_to_end(head.fields, keep_upgrade=passes_upgrade) if field[0].lower() != b"host"),
-    ]
-    return http1.serialise_request_head(head.method, judgement.target.canonical, fields, head.framing)
+    """The head that the engine gets, from what was judged, and the body as far as that was judged, too."""
+    body = judgement.body
+    left_out = {b"host"} if body is None else {b"host", b"expect"}  # whoever expected it has been told to go on
+    passed = http1.end_to_end(head.fields, keep_upgrade=passes_upgrade)
+    fields = [_HOST, *(field for field in passed if field[0].lower() not in left_out)]
+    framing = head.framing if body is None else http1.Framing(FramingKind.LENGTH, len(body))
+    return http1.serialise_request_head(head.method, judgement.target.canonical, fields, framing) + (body or b"")
 
 
 def _answer_limit(operation: Operation | None) -> str:

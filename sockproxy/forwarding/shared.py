@@ -17,6 +17,7 @@ from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement
+from sockproxy.judging.payload import Bodies
 from sockproxy.judging.policy import Policy
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import RequestHead
@@ -84,6 +85,7 @@ class Proxy:
     def __init__(
         self,
         catalogue: Catalogue,
+        bodies: Bodies,
         engine: Engine,
         limits: Limits,
         deadlines: Deadlines,
@@ -94,6 +96,7 @@ class Proxy:
     ) -> None:
         """`has_express`: reads may be recorded after they were forwarded."""
         self.catalogue = catalogue
+        self.bodies = bodies
         self.engine = engine
         self.limits = limits
         self.deadlines = deadlines

@@ -1,56 +1,149 @@
-"""judge(): from a request line to a decision; what the proxy enforces and what `explain` explains.
+"""judge(): from a request line, and the body where a rule asks for it, to a decision; what the proxy enforces and what
+`explain` explains.
 
 Owns the order in which a request is read, named and decided, and the rule that a request which does what another
-operation does is judged as both. Must not know bytes, sockets or where the answer goes. Begin at `judge`.
+operation does is judged as both. Must not know sockets or where the answer goes. Begin at `judge`.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, Target, parse_target
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.policy import AccessRequest, Decision, Effect, Policy, decide
+from sockproxy.judging.payload import Bodies, Payload, read_query
+from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, decide
+from sockproxy.judging.requirements.facts import Facts
 
 IGNORED_BODY_BYTES = 7
 """What an engine ignores as the body of a start: `{}` and `null` are no HostConfig."""
 
 _START_BODY_IGNORED_FROM = ApiVersion(1, 24)
+_START, _CREATE, _VOLUME_CREATE = "ContainerStart", "ContainerCreate", "VolumeCreate"
+_PATHS: Mapping[str, str] = {_CREATE: "/containers/create", _VOLUME_CREATE: "/volumes/create"}
 
 
 class Judgement(NamedTuple):
-    """What a request is and whether it may pass."""
+    """What a request is and whether it may pass. `body` is what the engine gets in the place of the client's, where that was
+    judged. `needs_body`: a rule asks for the body; as long as that is not judged, the request is denied. `is_of_head`: any
+    request of the same head is decided alike."""
 
     target: Target
     classified: Classified
     decision: Decision
+    body: bytes | None = None
+    needs_body: bool = False
+    is_of_head: bool = True
+
+
+class Also(NamedTuple):
+    """Another operation that a request does, with the body that it would have, and why in a word."""
+
+    operation_id: str
+    body: Mapping[str, Any]
+    why: str
 
 
 def judge(
-    catalogue: Catalogue, policy: Policy, principal: Principal, method: str, raw_target: str, *, has_body: bool = False
+    catalogue: Catalogue,
+    bodies: Bodies,
+    policy: Policy,
+    principal: Principal,
+    method: str,
+    raw_target: str,
+    *,
+    content_length: int | None = 0,
+    body: bytes | None = None,
 ) -> Judgement:
-    """Reads, names and decides one request. `has_body`: a body of more than `IGNORED_BODY_BYTES`
-    follows the head, or one of unknown length. Raises BadRequest for a target that
-    cannot be read in one way only."""
+    """Reads, names and decides one request. `content_length`: of the body behind the head, None if that is not known; `body`:
+    that body, once it was asked for. Raises BadRequest for what can be read in more than one way."""
     target = parse_target(method, raw_target)
     classified = catalogue.classify(method, target.path, target.version)
     request = AccessRequest(principal, classified, target.version, method, target.path)
-    decision = decide(policy, request)
-    if has_body and _starts_with_host_config(classified, target.version):
-        decision = _decide_as_create_too(catalogue, policy, request, decision)
-    return Judgement(target, classified, decision)
+    has_host_config = _starts_with_host_config(classified, target.version, content_length)
+    if not _asks(policy, request, has_host_config=has_host_config):
+        decision = decide(policy, request)
+        if has_host_config:
+            decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, "a start with a body"))
+        return Judgement(target, classified, decision)
+    if body is None and content_length != 0 and _has_json(bodies, classified):
+        return Judgement(target, classified, decide(policy, request), needs_body=True, is_of_head=False)
+    decision, body = _look_inside(catalogue, bodies, policy, request, target.query, body)
+    return Judgement(target, classified, decision, body, is_of_head=False)
 
 
-def _starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
+def _starts_with_host_config(classified: Classified, version: ApiVersion | None, content_length: int | None) -> bool:
     # Engines up to 25.0 take a HostConfig from the body of a start below API 1.24: privileges, binds and namespaces of
     # an existing container are replaced. An unversioned start is read by the engine's own version, which may be older.
     operation = classified.operation
-    if operation is None or operation.operation_id != "ContainerStart":
+    if operation is None or operation.operation_id != _START:
+        return False
+    if content_length is not None and content_length <= IGNORED_BODY_BYTES:
         return False
     return version is None or version < _START_BODY_IGNORED_FROM
 
 
-def _decide_as_create_too(catalogue: Catalogue, policy: Policy, request: AccessRequest, start: Decision) -> Decision:
-    create = catalogue.classify("POST", "/containers/create", request.api_version)
-    second = decide(policy, request._replace(classified=create))
-    if start.effect is Effect.DENY or (second.effect is Effect.ALLOW and second.shadow is not Effect.DENY):
-        return start
-    return second._replace(detail=f"a start with a body is a ContainerCreate, too: {second.detail}")
+def _asks(policy: Policy, request: AccessRequest, *, has_host_config: bool) -> bool:
+    """Whether a rule requires something that only a look into the request can tell."""
+    operation, in_version, _, _ = request.classified
+    if operation is None or not in_version or not policy.api_versions.admit(request.api_version):
+        return False
+    return bool(policy.asks(operation.operation_id) or (has_host_config and policy.asks(_CREATE)))
+
+
+def _has_json(bodies: Bodies, classified: Classified) -> bool:
+    return classified.operation is not None and classified.operation.operation_id in bodies.operations
+
+
+def _look_inside(
+    catalogue: Catalogue, bodies: Bodies, policy: Policy, request: AccessRequest, query: str, body: bytes | None
+) -> tuple[Decision, bytes | None]:
+    """The decision on a request that is looked into, and the body that the engine gets."""
+    operation = request.classified.operation
+    operation_id = "" if operation is None else operation.operation_id
+    payload = Payload({}, b"")
+    try:
+        if body is not None:
+            payload = bodies.read_payload(operation_id, request.api_version, body, policy.unknown_fields)
+    except BadRequest as error:
+        if policy.mode is not Mode.SHADOW:
+            raise
+        # Under mode shadow everything passes, as it came; what is told is what would have been.
+        return decide(policy, request)._replace(detail=error.detail), body
+    data = payload.data if isinstance(payload.data, dict) else {}
+    name = request.classified.resource_name
+    facts = Facts(operation_id, request.api_version, request.principal, name, read_query(query), data)
+    decision = decide(policy, request, facts)
+    for also in _also(operation_id, data):
+        decision = _decide_too(catalogue, policy, request, decision, facts, also)
+    return decision, None if body is None else payload.canonical
+
+
+def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
+    """What a request with that body does beside its operation."""
+    if operation_id == _START and body:
+        yield Also(_CREATE, body, "a start with a body")
+    mounts = body.get("HostConfig", {}).get("Mounts", ())
+    template = body.get("TaskTemplate", {}).get("ContainerSpec", {})
+    for mount in (*mounts, *template.get("Mounts", ())):
+        driver = mount.get("VolumeOptions", {}).get("DriverConfig", {})
+        if driver.get("Options") or driver.get("Name", "local") not in ("", "local"):
+            volume = {
+                "Name": mount.get("Source", ""),
+                "Driver": driver.get("Name", ""),
+                "DriverOpts": driver.get("Options", {}),
+            }
+            yield Also(_VOLUME_CREATE, volume, "a mount with a volume driver's options")
+
+
+def _decide_too(
+    catalogue: Catalogue, policy: Policy, request: AccessRequest, first: Decision, facts: Facts | None, also: Also
+) -> Decision:
+    """The decision on a request that does what another operation does, too: both must be allowed."""
+    classified = catalogue.classify("POST", _PATHS[also.operation_id], request.api_version)
+    if facts is not None:
+        facts = facts._replace(operation_id=also.operation_id, resource="", body=also.body)
+    second = decide(policy, request._replace(classified=classified), facts)
+    if first.effect is Effect.DENY or (second.effect is Effect.ALLOW and second.shadow is not Effect.DENY):
+        return first
+    return second._replace(detail=f"{also.why} is a {also.operation_id}, too: {second.detail}")

@@ -41,7 +41,7 @@ from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config import Config
-from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.workers import (
@@ -97,6 +97,7 @@ class Service:
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
         self.proxy = Proxy(
             load_catalogue(),
+            load_known_bodies(),
             self.engine,
             config.limits,
             self.deadlines,

@@ -1,4 +1,4 @@
-"""The catalogue that comes with sockproxy, made once in a process.
+"""The catalogue and the bodies' types that come with sockproxy, made once in a process.
 
 Policies are compiled by it when a configuration is read, requests are named by it, and each reload reads a configuration
 again. Must not know any of them. Begin at `load_catalogue`.
@@ -6,11 +6,18 @@ again. Must not know any of them. Begin at `load_catalogue`.
 
 from functools import cache
 
-from sockproxy.data import load_operations
+from sockproxy.data import load_bodies, load_operations
 from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.payload import Bodies
 
 
 @cache
 def load_catalogue() -> Catalogue:
     """The catalogue of all known operations: it does not change, and making it takes 6 ms."""
     return Catalogue(load_operations())
+
+
+@cache
+def load_known_bodies() -> Bodies:
+    """The types of all requests' bodies: they do not change either."""
+    return Bodies(*load_bodies())

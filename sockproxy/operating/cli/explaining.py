@@ -13,11 +13,11 @@ import orjson
 
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import UNKNOWN, Classified, Target
-from sockproxy.judging.judge import IGNORED_BODY_BYTES, judge
+from sockproxy.judging.judge import judge
 from sockproxy.judging.policy import Effect
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.exits import ExitCode
-from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.wire import http1
 
 BAD_REQUEST = "bad-request"
@@ -84,9 +84,7 @@ def explain(
     The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
     TARGET begins with a slash, with or without a version (/v1.44/info, /info).
     """
-    answer = _ask(
-        policy_name, facts, method, target, has_body=body is not None and len(body.read()) > IGNORED_BODY_BYTES
-    )
+    answer = _ask(policy_name, facts, method, target, b"" if body is None else body.read())
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
     else:
@@ -94,14 +92,18 @@ def explain(
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
 
-def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str, *, has_body: bool) -> Answer:
+def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str, body: bytes) -> Answer:
     principal = parameters.parse_principal(facts)
     catalogue = load_catalogue()
     policy = parameters.load_policy(policy_name, catalogue)
     try:
         # As the proxy does, which refuses what is no method and no target before anything is judged.
         http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
-        target, classified, decision = judge(catalogue, policy, principal, method, raw_target, has_body=has_body)
+        target, classified, decision, *_ = judge(
+            *(catalogue, load_known_bodies(), policy, principal, method, raw_target),
+            content_length=len(body),
+            body=body or None,
+        )
     except BadRequest as error:
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
     effect, _, detail, rule, policy_name, _, shadow = decision
