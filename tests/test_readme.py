@@ -49,6 +49,7 @@ EXIT_CODES = {
     "sockproxy explain --policy ci.yaml POST /v1.41/swarm/init": 1,
     "sockproxy check wrong.yaml": 1,
     "sockproxy diff kubernetes-1.3 kubernetes-1.4": 1,
+    "sockproxy learn --against readonly audit.jsonl": 1,
     "sockproxy explain --format json --policy readonly GET /v1.41/containers/web/export": 1,
 }
 """Command -> its exit code, where that is not 0."""
@@ -70,9 +71,10 @@ ENDED = ("make run",)
 
 VARYING = (
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "<date>"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "<date>"),
     (r"\b\d\d:\d\d:\d\d\b", "<time>"),
     (r"\b[0-9a-f]{64}\b", "<hash>"),
-    (r"\buid:\d+\b", "<uid>"),
+    (r"\buid:\d+\b( \(\S+/curl\))?", "<uid>"),
     (r"\b[0-9.]+ ms\b", "<duration>"),
 )
 """What is another one each time: it is shown as it was once, and taken out of both sides."""

@@ -13,6 +13,10 @@ from sockproxy.judging.policy import AccessRequest, Decision, Effect, Policy, de
 IGNORED_BODY_BYTES = 7
 """What an engine ignores as the body of a start: `{}` and `null` are no HostConfig."""
 
+CREATES_TOO = "a start with a body is a ContainerCreate, too"
+"""How the reason begins where such a start is denied because of what it also is."""
+
+_CREATE = ("POST", "/containers/create")
 _START_BODY_IGNORED_FROM = ApiVersion(1, 24)
 
 
@@ -34,12 +38,13 @@ def judge(
     classified = catalogue.classify(method, target.path, target.version)
     request = AccessRequest(principal, classified, target.version, method, target.path)
     decision = decide(policy, request)
-    if has_body and _starts_with_host_config(classified, target.version):
+    if has_body and starts_with_host_config(classified, target.version):
         decision = _decide_as_create_too(catalogue, policy, request, decision)
     return Judgement(target, classified, decision)
 
 
-def _starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
+def starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
+    """Whether a body of this request would be the HostConfig of a container that is there already."""
     # Engines up to 25.0 take a HostConfig from the body of a start below API 1.24: privileges, binds and namespaces of
     # an existing container are replaced. An unversioned start is read by the engine's own version, which may be older.
     operation = classified.operation
@@ -49,8 +54,13 @@ def _starts_with_host_config(classified: Classified, version: ApiVersion | None)
 
 
 def _decide_as_create_too(catalogue: Catalogue, policy: Policy, request: AccessRequest, start: Decision) -> Decision:
-    create = catalogue.classify("POST", "/containers/create", request.api_version)
-    second = decide(policy, request._replace(classified=create))
+    second = decide(policy, as_create(catalogue, request))
     if start.effect is Effect.DENY or (second.effect is Effect.ALLOW and second.shadow is not Effect.DENY):
         return start
-    return second._replace(detail=f"a start with a body is a ContainerCreate, too: {second.detail}")
+    return second._replace(detail=f"{CREATES_TOO}: {second.detail}")
+
+
+def as_create(catalogue: Catalogue, request: AccessRequest) -> AccessRequest:
+    """The creation that a start with a HostConfig is as well."""
+    create = catalogue.classify(*_CREATE, request.api_version)
+    return request._replace(classified=create, method=_CREATE[0], path=_CREATE[1])

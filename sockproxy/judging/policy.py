@@ -286,6 +286,18 @@ def compile_policy(
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
 
+def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
+    """The same policy in mode shadow."""
+    return compile_policy(
+        policy.name,
+        catalogue,
+        mode=Mode.SHADOW,
+        api_versions=policy.api_versions,
+        allow=policy.allow,
+        deny=policy.deny,
+    )
+
+
 def select_all(selectors: Iterable[str], catalogue: Catalogue) -> frozenset[str]:
     """The operationIds that any of these selectors means."""
     return frozenset().union(*(select(selector, catalogue) for selector in selectors))

@@ -40,6 +40,7 @@ from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.policy import Policy
+from sockproxy.operating.apprentice import Apprentice, LearningObservers
 from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.lean import defer_client
@@ -70,8 +71,9 @@ Sockets = Mapping[str, list[socket.socket]]
 class Service:
     """One process that serves. `start`, then `drain`, in the loop that it was made in."""
 
-    def __init__(self, config: Config, sockets: Sockets) -> None:
-        """`sockets`: the bound sockets of each listener, by its name. Raises ConfigError if an audit file is unusable."""
+    def __init__(self, config: Config, sockets: Sockets, learn: str | None = None) -> None:
+        """`sockets`: the bound sockets of each listener, by its name. `learn`: the file of the policy that is learnt.
+        Raises ConfigError if an audit file is unusable."""
         loop = self._loop = asyncio.get_running_loop()
         self.config = config
         self.admin = config.admin  # with the port that the kernel chose, if it was asked to
@@ -95,15 +97,17 @@ class Service:
         )
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
+        catalogue = load_catalogue()
+        self.apprentice = Apprentice(learn, catalogue) if learn is not None else None
         self.proxy = Proxy(
-            load_catalogue(),
+            catalogue,
             self.engine,
             config.limits,
             self.deadlines,
-            self.observers,
+            LearningObservers(self.observers, self.apprentice.learner) if self.apprentice else self.observers,
             id_prefix,
             # A sink that may refuse reads has to have the line of each before it is forwarded.
-            has_express=all(audit.on_failure != "deny-all" for audit in config.audit),
+            has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
         )
         self.readiness = Readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
@@ -159,9 +163,11 @@ class Service:
         self.readiness.end()
         self.observers.tell_served()
         self.trail.close()
+        self._save_learnt()
 
     def reload(self, load: Reload) -> None:
         """Takes the policies of a new configuration; whatever else has changed needs a restart, and is named."""
+        self._save_learnt()
         try:
             config = load()
             policies = {listener.name: listener.policy for listener in config.listeners}
@@ -175,6 +181,10 @@ class Service:
         changed = _needs_restart(self.config, config)
         self.metrics.config_reload(success=True, time=time.time())
         log.info("reloaded", extra={"needs_restart": ",".join(changed)} if changed else {})
+
+    def _save_learnt(self) -> None:
+        if self.apprentice is not None:
+            self.apprentice.save()
 
     def _take(self, policies: Mapping[str, Policy]) -> None:
         for gate in self.gates:
@@ -193,6 +203,7 @@ class Service:
                 )
             was_up = is_up
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
+            self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
 
 
@@ -217,16 +228,22 @@ def files_of(sockets: Sockets) -> tuple[SocketFile, ...]:
     return socket_files(own)
 
 
-def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable[[Service], None] | None = None) -> int:
-    """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. Raises ConfigError, OSError,
-    LookupError where it cannot start."""
+def serve(
+    config: Config,
+    reload: Reload,
+    workers: int = 1,
+    on_started: Callable[[Service], None] | None = None,
+    learn: str | None = None,
+) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. `learn`: the file of the
+    policy that is learnt, by one worker only. Raises ConfigError, OSError, LookupError where it cannot start."""
     raise_descriptor_limit(config)
     sockets = bind_all(config)
     files = files_of(sockets)
     try:
         if workers > 1:
             return _serve_by_workers(config, reload, sockets, workers)
-        uvloop.run(_run(config, reload, sockets, on_started))
+        uvloop.run(_run(config, reload, sockets, on_started, learn))
         return 0
     finally:
         # All is done: who asks again must not make it look like a failure.
@@ -235,12 +252,16 @@ def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable
 
 
 async def _run(
-    config: Config, reload: Reload, sockets: Sockets, on_started: Callable[[Service], None] | None = None
+    config: Config,
+    reload: Reload,
+    sockets: Sockets,
+    on_started: Callable[[Service], None] | None = None,
+    learn: str | None = None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop, asked_early = stop_signal(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked_early.set)
-    async with running(config, sockets) as service:
+    async with running(config, sockets, learn) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
         if asked_early.is_set():
             service.reload(reload)
@@ -298,9 +319,9 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
 
 
 @asynccontextmanager
-async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
+async def running(config: Config, sockets: Sockets, learn: str | None = None) -> AsyncIterator[Service]:
     """A service with its admin listener, drained at the end. Raises ConfigError, OSError where it cannot start."""
-    service = Service(config, sockets)
+    service = Service(config, sockets, learn)
     await service.start()
     for listener in config.listeners:
         log.info(

@@ -53,7 +53,7 @@ _files = click.argument(
     required=True,
     metavar="FILE...",
     type=click.Path(),
-    callback=lambda _context, _parameter, names: tuple("/dev/stdin" if name == "-" else name for name in names),
+    callback=parameters.trail_files,
 )
 
 

@@ -27,6 +27,10 @@ COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy -
     "matrix": ("sockproxy.operating.cli.comparing:matrix", "Show all operations against policies."),
     "diff": ("sockproxy.operating.cli.comparing:diff", "Show what one policy allows that another does not."),
     "versions": ("sockproxy.operating.cli.comparing:versions", "List Docker releases with their API versions."),
+    "learn": (
+        "sockproxy.operating.cli.learning:learn",
+        "Write the smallest policy that allows what was recorded.",
+    ),
     "audit": ("sockproxy.operating.cli.audit:audit", "Verify, read and count audit trails."),
     "schema": ("sockproxy.operating.cli.checking:schema", "Print the JSON Schema of the configuration, for editors."),
     "demo": ("sockproxy.operating.cli.running:demo", "Try it out: an embedded engine with the proxy in front."),
