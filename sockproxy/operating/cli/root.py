@@ -31,6 +31,10 @@ COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy -
         "sockproxy.operating.cli.learning:learn",
         "Write the smallest policy that allows what was recorded.",
     ),
+    "import": (
+        "sockproxy.operating.cli.importing:import_",
+        "Turn the settings of another socket proxy into a policy.",
+    ),
     "audit": ("sockproxy.operating.cli.audit:audit", "Verify, read and count audit trails."),
     "schema": ("sockproxy.operating.cli.checking:schema", "Print the JSON Schema of the configuration, for editors."),
     "demo": ("sockproxy.operating.cli.running:demo", "Try it out: an embedded engine with the proxy in front."),
