@@ -1,46 +1,24 @@
 """`sockproxy explain`: whether a policy lets a request pass, and why.
 
-Owns how an answer is told. The answer itself comes from the functions that the proxy enforces with:
-`wire.http1.read_request_line`, then `judging.judge.judge`. Begin at `_ask`. Ruled by: DESIGN, "The command line" (the
+Owns how an answer is told; the answer itself is `asking`'s. Begin at `explain`. Ruled by: DESIGN, "The command line" (the
 JSON object), and its exit codes: 0 allow, 1 deny.
 """
 
 import re
-from typing import IO, NamedTuple
+from typing import IO
 
 import click
 import orjson
 
-from sockproxy.errors import BadRequest
-from sockproxy.judging.catalogue import UNKNOWN, Classified, Target
-from sockproxy.judging.judge import IGNORED_BODY_BYTES, judge
+from sockproxy.judging.judge import IGNORED_BODY_BYTES
 from sockproxy.judging.policy import Effect
 from sockproxy.operating.cli import parameters, tables
+from sockproxy.operating.cli.asking import Answer, ask
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.known import load_catalogue
-from sockproxy.wire import http1
-
-BAD_REQUEST = "bad-request"
 
 _FACT = re.compile(r"[a-z_]+=.*", re.DOTALL)
 _COLOURS = {Effect.ALLOW: "green", Effect.DENY: "red"}
-
-
-class Answer(NamedTuple):
-    """What is told, in either format. `target` is None for one that cannot be read."""
-
-    effect: Effect
-    target: Target | None
-    classified: Classified
-    policy: str
-    rule: str
-    reason: str
-    shadow: Effect | None
-
-    @property
-    def operation_id(self) -> str:
-        """Empty for an unknown operation."""
-        return self.classified.operation.operation_id if self.classified.operation else ""
 
 
 @click.command(
@@ -84,28 +62,16 @@ def explain(
     The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
     TARGET begins with a slash, with or without a version (/v1.44/info, /info).
     """
-    answer = _ask(
-        policy_name, facts, method, target, has_body=body is not None and len(body.read()) > IGNORED_BODY_BYTES
-    )
+    has_body = body is not None and len(body.read()) > IGNORED_BODY_BYTES
+    catalogue = load_catalogue()
+    principal = parameters.parse_principal(facts)
+    policy = parameters.load_policy(policy_name, catalogue)
+    answer = ask(catalogue, policy, principal, method, target, has_body=has_body)
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
     else:
         click.echo("\n".join(_as_text(answer, method, body is not None)))
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
-
-
-def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str, *, has_body: bool) -> Answer:
-    principal = parameters.parse_principal(facts)
-    catalogue = load_catalogue()
-    policy = parameters.load_policy(policy_name, catalogue)
-    try:
-        # As the proxy does, which refuses what is no method and no target before anything is judged.
-        http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
-        target, classified, decision = judge(catalogue, policy, principal, method, raw_target, has_body=has_body)
-    except BadRequest as error:
-        return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
-    effect, _, detail, rule, policy_name, _, shadow = decision
-    return Answer(effect, target, classified, policy_name, rule, detail, shadow)
 
 
 def _as_object(answer: Answer) -> dict[str, object]:

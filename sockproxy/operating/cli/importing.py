@@ -11,6 +11,7 @@ from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config.source import FILE_BYTES_MAX
 from sockproxy.operating.config.writing import policy_file
+from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.migration import PROXIES, migrate, read_settings
 
 STANDARD_INPUT = "standard input"
@@ -41,7 +42,7 @@ def import_(proxy: str, file: str, name: str | None) -> int:
     standard error.
     """
     settings = read_settings(_read(file), STANDARD_INPUT if file == "-" else file)
-    migration = migrate(PROXIES[proxy], settings, parameters.load_catalogue())
+    migration = migrate(PROXIES[proxy], settings, load_catalogue())
     head = [
         f"The operations that {proxy} allows with {' '.join(f'{one}=1' for one in migration.settings) or 'nothing on'}.",
         "Operations are named one by one. What was allowed because its path looked like one of these, without being an "

@@ -24,6 +24,7 @@ COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy -
     "serve": ("sockproxy.operating.cli.running:serve", "Run the proxy in front of a Docker engine."),
     "check": ("sockproxy.operating.cli.checking:check", "Validate configuration files; name every error at once."),
     "explain": ("sockproxy.operating.cli.explaining:explain", "Say whether a policy lets a request pass, and why."),
+    "test": ("sockproxy.operating.cli.testing:test", "Run the tests of policies."),
     "matrix": ("sockproxy.operating.cli.comparing:matrix", "Show all operations against policies."),
     "diff": ("sockproxy.operating.cli.comparing:diff", "Show what one policy allows that another does not."),
     "versions": ("sockproxy.operating.cli.comparing:versions", "List Docker releases with their API versions."),
