@@ -50,6 +50,8 @@ EXIT_CODES = {
     "sockproxy explain --policy ci.yaml POST /v1.41/swarm/init": 1,
     "sockproxy check wrong.yaml": 1,
     "sockproxy diff kubernetes-1.3 kubernetes-1.4": 1,
+    "sockproxy explain --policy ci.yaml --audit "
+    "$(sed -n 's/^sockproxy-request-id: //Ip' head | tr -d '\\r') audit.jsonl": 1,
     "sed -i 's/expect: allow/expect: deny/' ci.test.yaml && sockproxy test ci.test.yaml": 1,
     "sockproxy learn --against readonly audit.jsonl": 1,
     "sockproxy explain --format json --policy readonly GET /v1.41/containers/web/export": 1,

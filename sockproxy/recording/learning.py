@@ -133,7 +133,7 @@ class Learner:
 
     def _asked(self, request: AccessRequest, event: Event) -> Iterable[AccessRequest]:
         yield request
-        if starts_with_host_config(request.classified, request.api_version) and _has_body(event):
+        if starts_with_host_config(request.classified, request.api_version) and has_body(event):
             yield as_create(self.catalogue, request)
 
     def _see(self, request: AccessRequest, event: Event) -> None:
@@ -155,7 +155,7 @@ def _request(catalogue: Catalogue, event: Event) -> AccessRequest:
     return AccessRequest(identify(peer_of(event)), classified, target.version, method, target.path)
 
 
-def _has_body(event: Event) -> bool:
+def has_body(event: Event) -> bool:
     """Whether the record shows a body that counts. A decided line knows of it only where it was the reason."""
     bytes_in = event["bytes_in"]
     is_large = isinstance(bytes_in, int) and bytes_in > IGNORED_BODY_BYTES

@@ -53,7 +53,7 @@ _files = click.argument(
     required=True,
     metavar="FILE...",
     type=click.Path(),
-    callback=parameters.trail_files,
+    callback=lambda _context, _parameter, names: parameters.trail_files(names),
 )
 
 

@@ -21,10 +21,10 @@ STANDARD_INPUT = "standard input"
     "import",
     epilog=parameters.examples(
         "sockproxy import tecnativa proxy.env > policy.yaml",
-        "docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' socket-proxy |\n    sockproxy import linuxserver -",
+        "docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' NAME |\n    sockproxy import linuxserver -",
     )
-    + "\n\n\b\nExit codes: 0 the policy allows what the settings did, 1 not all of it, or a line is none,\n"
-    "2 wrong usage or an unreadable file.",
+    + "\n\n\b\nExit codes: 0 the policy allows what the settings did, 1 not all of it, or a\n"
+    "line is no setting, 2 wrong usage or an unreadable file.",
 )
 @click.option(
     "--name",

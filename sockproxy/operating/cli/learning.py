@@ -43,7 +43,12 @@ from sockproxy.recording.learning import Learner
 @click.option("--unknown", is_flag=True, help="Allow what sockproxy does not know (@unknown), if that was asked for.")
 @click.option("--filtered", is_flag=True, help="The record was filtered: do not check its chain.")
 @click.argument(
-    "files", nargs=-1, required=True, metavar="AUDIT...", type=click.Path(), callback=parameters.trail_files
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="AUDIT...",
+    type=click.Path(),
+    callback=lambda _context, _parameter, names: parameters.trail_files(names),
 )
 def learn(files: tuple[str, ...], against: str | None, name: str, denied: bool, unknown: bool, filtered: bool) -> int:
     """Write the smallest policy that allows what was recorded.

@@ -43,7 +43,7 @@ def load_policy(name: str, catalogue: Catalogue) -> Policy:
         raise click.UsageError(error.findings[0].message) from error
 
 
-def trail_files(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+def trail_files(names: Iterable[str]) -> tuple[str, ...]:
     """The files of a trail; - is standard input."""
     return tuple("/dev/stdin" if name == "-" else name for name in names)
 
@@ -114,9 +114,8 @@ def complete_method(_context: click.Context, _parameter: click.Parameter, begun:
     return [CompletionItem(method) for method in methods if method.startswith(begun.upper())]
 
 
-def complete_target(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The paths of operations that have the method given before."""
-    method = context.params.get("method")
+def complete_target(method: str, begun: str) -> list[CompletionItem]:
+    """The paths of operations that have this method."""
     rows = [(i, row["method"], str(row["path"])) for i, row in load_operations().items()]
     return [CompletionItem(path, help=i) for i, has, path in rows if has == method and path.startswith(begun)]
 

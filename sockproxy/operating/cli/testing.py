@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 @click.command(
     "test",
     epilog=parameters.examples("sockproxy test ci.test.yaml", "sockproxy test --format json policies/tests/*.yaml")
-    + "\n\n\b\nExit codes: 0 all is as expected, 1 something is not, or a file is wrong, 2 a file cannot be read.",
+    + "\n\n\b\nExit codes: 0 all is as expected, 1 something is not, or a file is wrong,\n2 a file cannot be read.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
