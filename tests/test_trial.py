@@ -1,12 +1,14 @@
 """The rules that were tried: what is told of each agrees with what is decided."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sockproxy.judging.catalogue import ApiVersion, Classified
 from sockproxy.judging.identity import Peer, identify
-from sockproxy.judging.policy import AccessRequest, Effect, Policy, Reason, compile_policy, decide, make_rule
+from sockproxy.judging.policy import AccessRequest, Effect, Policy, Reason, Rule, compile_policy, decide, select_all
 from sockproxy.judging.trial import SELECTORS_SHOWN, try_rules
 from tests.exchanges import CATALOGUE
 
@@ -18,8 +20,8 @@ def policy_of(deny: list[list[str]], allow: list[list[str]]) -> Policy:
     return compile_policy(
         "p",
         CATALOGUE,
-        allow=[make_rule(f"p/allow[{n}]", one, None, CATALOGUE) for n, one in enumerate(allow)],
-        deny=[make_rule(f"p/deny[{n}]", one, None, CATALOGUE) for n, one in enumerate(deny)],
+        allow=[Rule(f"p/allow[{n}]", tuple(one), None, select_all(one, CATALOGUE)) for n, one in enumerate(allow)],
+        deny=[Rule(f"p/deny[{n}]", tuple(one), None, select_all(one, CATALOGUE)) for n, one in enumerate(deny)],
     )
 
 
@@ -67,6 +69,12 @@ SENTENCES: list[tuple[list[str], Classified, str]] = [
 def test_sentences(selectors: list[str], classified: Classified, why: str) -> None:
     [trial] = try_rules(policy_of([], [selectors]), classified)
     assert trial.why == why
+
+
+def test_a_rule_in_shadow_is_called_so() -> None:
+    one = policy_of([["ContainerStart"]], [["*"]])
+    shadowed = compile_policy("p", CATALOGUE, allow=one.allow, deny=[replace(one.deny[0], shadow=True)])
+    assert [trial.why for trial in try_rules(shadowed, KNOWN)] == ["selects it (in shadow)", "selects it"]
 
 
 def test_a_deny_rule_holds_where_the_api_version_does_not_have_the_operation() -> None:

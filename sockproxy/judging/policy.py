@@ -13,6 +13,13 @@ A rule selects operations; what it says beyond that are its name and its reason:
 
 A request is allowed if an allow rule selects its operation, no deny rule does, and its API version is one of the
 policy's. Order means nothing. Only `@unknown` allows what is unknown: `*` is every operation that the catalogue knows.
+
+A rule in shadow is a restriction on trial: a deny rule that is to come, or an allow rule that is to go. It denies
+nothing: what it would deny passes, and is told as what it would be. So there are two readings of the rules, and what the
+stricter one allows, the one in force allows as well:
+
+    in force    all allow rules, and the deny rules that are not in shadow
+    on trial    the allow rules that are not in shadow, and all deny rules
 """
 
 import hashlib
@@ -100,7 +107,7 @@ class AccessRequest(NamedTuple):
 
 class Decision(NamedTuple):
     """What happens (`effect`) and why. `detail` is one line for people, `rule` is empty where no rule decided, `shadow`
-    is what would have happened, under mode shadow only."""
+    is what would have happened: under mode shadow always, else where a rule in shadow makes the difference."""
 
     effect: Effect
     reason: Reason
@@ -149,6 +156,7 @@ class Rule:
     reason: str | None
     operations: frozenset[str]
     """The operationIds selected, `@unknown` among them for what has none."""
+    shadow: bool = False
 
 
 class RulePair(NamedTuple):
@@ -173,8 +181,10 @@ class Policy:
     revision: str
     """The first 16 hex digits of the SHA-256 of the policy's canonical form: what it means, with the operations that
     each rule selects and not how. Comments and the order of keys and selectors do not change it."""
-    rules: Mapping[str, RulePair]
+    in_force: Mapping[str, RulePair]
     """operationId (or `@unknown`) -> the rules that hold."""
+    on_trial: Mapping[str, RulePair]
+    """The same, as if no rule were in shadow: without the allow rules that are, and with the deny rules."""
     usual: Mapping[str, Decision]
     """operationId -> what is decided if operation and policy both have the request's API version."""
 
@@ -206,29 +216,42 @@ def _named(operation: Operation | None, in_version: bool) -> Named:
 
 
 def _judge(policy: Policy, operation: Operation | None, named: Named, version: ApiVersion | None) -> Decision:
-    rules = _holding(policy, operation, named)
-    reason = VERDICT[rules.deny is not None, policy.api_versions.admit(version), rules.allow is not None]
+    is_admitted = policy.api_versions.admit(version)
+    in_force = _holding(policy.in_force, operation, named)
+    passes = VERDICT[_row(in_force, is_admitted)] is Reason.ALLOWED_BY_RULE
+    # What is denied is denied by what is in force; what passes is told as what it would be.
+    rules = _holding(policy.on_trial, operation, named) if passes else in_force
+    reason = VERDICT[_row(rules, is_admitted)]
     if reason is Reason.NO_RULE:
         reason = NOTHING_ALLOWS[named]
     decisive = {Reason.DENIED_BY_RULE: rules.deny, Reason.ALLOWED_BY_RULE: rules.allow}.get(reason)
     verdict = Effect.ALLOW if reason is Reason.ALLOWED_BY_RULE else Effect.DENY
     is_shadow = policy.mode is Mode.SHADOW
+    effect = Effect.ALLOW if passes or is_shadow else Effect.DENY
+    if passes and decisive is None and in_force.allow is not None:
+        detail = f"no rule allows it but {in_force.allow.name}, which is in shadow"
+    else:
+        detail = _detail(reason, decisive, policy.api_versions, operation, version)
     return Decision(
-        effect=Effect.ALLOW if is_shadow else verdict,
+        effect=effect,
         reason=reason,
-        detail=_detail(reason, decisive, policy.api_versions, operation, version),
+        detail=detail,
         rule=decisive.name if decisive else "",
         policy=policy.name,
         policy_revision=policy.revision,
-        shadow=verdict if is_shadow else None,
+        shadow=verdict if is_shadow or effect is not verdict else None,
     )
 
 
-def _holding(policy: Policy, operation: Operation | None, named: Named) -> RulePair:
-    unknown = policy.rules.get(UNKNOWN_SELECTOR, _NO_RULES)
+def _row(rules: RulePair, is_admitted: bool) -> tuple[bool, bool, bool]:
+    return rules.deny is not None, is_admitted, rules.allow is not None
+
+
+def _holding(reading: Mapping[str, RulePair], operation: Operation | None, named: Named) -> RulePair:
+    unknown = reading.get(UNKNOWN_SELECTOR, _NO_RULES)
     if operation is None:
         return unknown
-    rules = policy.rules.get(operation.operation_id, _NO_RULES)
+    rules = reading.get(operation.operation_id, _NO_RULES)
     if named is Named.KNOWN:
         return rules
     # Not in that version: a name that is denied stays denied, a name that is allowed is not what the engine would do.
@@ -281,8 +304,10 @@ def compile_policy(
     all_deny = _union(deny, (parent.deny for parent in extends))
     versions = api_versions or intersect(parent.api_versions for parent in extends)
     revision = _revision(name, mode, versions, all_allow, all_deny)
-    rules = MappingProxyType(_rule_pairs(all_allow, all_deny))
-    policy = Policy(name, mode, versions, all_allow, all_deny, revision, rules, MappingProxyType({}))
+    enforced_allow, enforced_deny = ([rule for rule in some if not rule.shadow] for some in (all_allow, all_deny))
+    in_force = MappingProxyType(_rule_pairs(all_allow, enforced_deny))
+    on_trial = MappingProxyType(_rule_pairs(enforced_allow, all_deny))
+    policy = Policy(name, mode, versions, all_allow, all_deny, revision, in_force, on_trial, MappingProxyType({}))
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
 
@@ -370,8 +395,12 @@ def _revision(name: str, mode: Mode, api_versions: ApiVersions, allow: Sequence[
         "name": name,
         "mode": mode,
         "api_versions": [str(oldest or ""), str(newest or ""), unversioned],
-        "allow": [[rule.name, rule.reason, sorted(rule.operations)] for rule in allow],
-        "deny": [[rule.name, rule.reason, sorted(rule.operations)] for rule in deny],
+        "allow": [_canonical_rule(rule) for rule in allow],
+        "deny": [_canonical_rule(rule) for rule in deny],
     }
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical_rule(rule: Rule) -> list[object]:
+    return [rule.name, rule.reason, sorted(rule.operations), *(["shadow"] if rule.shadow else [])]

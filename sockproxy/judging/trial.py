@@ -25,7 +25,8 @@ class Trial(NamedTuple):
 def try_rules(policy: Policy, classified: Classified) -> list[Trial]:
     """All rules of a policy, the deny rules first, since they win."""
     denying = [_try(rule, Effect.DENY, classified) for rule in policy.deny]
-    return denying + [_try(rule, Effect.ALLOW, classified) for rule in policy.allow]
+    trials = denying + [_try(rule, Effect.ALLOW, classified) for rule in policy.allow]
+    return [one._replace(why=f"{one.why} (in shadow)") if one.rule.shadow else one for one in trials]
 
 
 def _try(rule: Rule, effect: Effect, classified: Classified) -> Trial:

@@ -10,7 +10,7 @@ from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Classified, Target
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import judge
-from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.policy import Effect, Mode, Policy
 from sockproxy.wire import http1
 
 BAD_REQUEST = "bad-request"
@@ -50,3 +50,13 @@ def ask(
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
     effect, _, detail, rule, policy_name, _, shadow = decision
     return Answer(effect, target, classified, policy_name, rule, detail, shadow)
+
+
+def shadow_note(name: str, policy: Policy) -> str | None:
+    """What to say beside answers that are what a policy's rules say, if that is not what happens."""
+    if policy.mode is Mode.SHADOW:
+        return f"sockproxy: {name} is in shadow mode: what it denies here passes all the same"
+    rules = [rule.name for rule in (*policy.deny, *policy.allow) if rule.shadow]
+    if rules:
+        return f"sockproxy: {name} has rules in shadow ({', '.join(rules)}): what they deny here passes all the same"
+    return None

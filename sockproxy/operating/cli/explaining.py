@@ -181,7 +181,7 @@ def _as_text(answer: Answer, question: Question, trials: Sequence[Trial]) -> lis
     effect = click.style(f"{answer.effect:<5}", fg=_COLOURS[answer.effect], bold=True)
     because = f"rule {answer.rule}: {answer.reason}" if answer.rule else answer.reason
     if answer.shadow is Effect.DENY:
-        because = f"only because of the mode shadow: {because}"
+        because = f"only because of shadow: {because}"
     grounds = [*_grounds(answer, question), *(("tried", f"{one.rule.name}: {one.why}") for one in trials)]
     return [
         f"{effect}  {answer.operation_id or 'unknown operation'}   {tables.printable(because)}",
@@ -197,7 +197,7 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     return [
         ("recorded", _history(question.recorded) if question.recorded else ""),
         ("policy", answer.policy),
-        ("mode", f"shadow: enforced, it would be {answer.shadow}" if answer.shadow else ""),
+        ("shadow", f"enforced, it would be {answer.shadow}" if answer.shadow else ""),
         ("api", str(target.version or "unversioned") if target else ""),
         ("access", f"{operation.access}, {operation.tag}" if operation else ""),
         ("resource", f"{kind} {name}".strip()),

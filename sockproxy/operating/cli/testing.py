@@ -11,9 +11,9 @@ import orjson
 
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.policy import UNKNOWN_SELECTOR, Mode
+from sockproxy.judging.policy import UNKNOWN_SELECTOR
 from sockproxy.operating.cli import parameters
-from sockproxy.operating.cli.asking import ask
+from sockproxy.operating.cli.asking import ask, shadow_note
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config.testfile import PolicyTest, PolicyTests, load_tests
 from sockproxy.operating.known import load_catalogue
@@ -92,10 +92,8 @@ def _run(tests: PolicyTests, test: PolicyTest, catalogue: Catalogue) -> Outcome:
 
 
 def _tell(tests: PolicyTests, outcomes: list[Outcome], failed: int) -> None:
-    if tests.policy.mode is Mode.SHADOW:
-        click.echo(
-            f"sockproxy: {tests.policy.name} is in shadow mode: what it denies here passes all the same", err=True
-        )
+    if note := shadow_note(tests.policy.name, tests.policy):
+        click.echo(note, err=True)
     for outcome in outcomes:
         test, actual = outcome
         if differences := outcome.differences:

@@ -32,6 +32,10 @@ class Choice(NamedTuple):
     words: tuple[str, ...]
 
 
+class Flag(NamedTuple):
+    """true or false."""
+
+
 class Number(NamedTuple):
     """A number from 0 on."""
 
@@ -66,7 +70,7 @@ class Keys(NamedTuple):
     title: str
 
 
-Single: TypeAlias = Text | NameOrNumber | Choice | Number | Constant
+Single: TypeAlias = Text | NameOrNumber | Choice | Flag | Number | Constant
 Shape: TypeAlias = Single | ListOf | Named | Keys
 
 
@@ -102,7 +106,7 @@ def keys_of(model: type) -> Mapping[str, Key]:
     return MappingProxyType(
         {
             one.metadata.get("name") or one.name: Key(
-                one.metadata.get("shape") or Number(is_whole=one.type is int),
+                one.metadata.get("shape", Number(is_whole=one.type is int)),
                 one.metadata.get("description", ""),
                 one.default if one.default_factory is MISSING else one.default_factory(),
                 one.name,

@@ -15,6 +15,7 @@ from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Docume
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Flag,
     Keys,
     ListOf,
     Named,
@@ -199,6 +200,8 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
             *others, last = map(quoted, shape.words)
             words = f"{', '.join(others)} or {last}" if others else last
             return f"expected {words}, not {_shown(node)}{did_you_mean(node.text, shape.words)}"
+        case Flag():
+            return "" if isinstance(value, bool) else f"expected true or false, not {_shown(node)}"
         case Number():
             kind = "a whole number" if shape.is_whole else "a number"
             if type(value) is not int and (shape.is_whole or type(value) is not float or not math.isfinite(value)):
