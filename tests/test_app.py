@@ -373,6 +373,7 @@ async def test_it_learns_what_it_would_have_denied() -> None:
     options = ("--config", "{folder}/sockproxy.yaml", "--learn", "{folder}/learnt.yaml")
     async with open_all(*options) as (program, engine):
         learnt = program.folder / "learnt.yaml"
+        assert [event["level"] for event in program.events if event["event"] == "learning"] == ["warning"]
         client = await program.connect()
         assert (await exchange(client, pause))[0] == 200
         for _ in range(3):  # what is known counts as well: nothing goes the express way

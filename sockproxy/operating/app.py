@@ -144,6 +144,8 @@ class Service:
         """Accepts, and keeps an eye on the engine."""
         for sink, cut in self.trail.cut_bytes.items():
             log.warning("audit-line-cut", extra={"sink": sink, "bytes": cut})
+        if self.apprentice is not None:
+            log.warning("learning", extra={"file": self.apprentice.file, "denied": "nothing"})
         for listener in self.listeners:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())

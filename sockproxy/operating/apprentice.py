@@ -27,7 +27,7 @@ class Apprentice:
 
     def __init__(self, file: str, catalogue: Catalogue) -> None:
         self.learner = Learner(catalogue)
-        self._file = file
+        self.file = file
         self._name = DEFAULT_NAME
         self._written = ""
         if os.path.exists(file):
@@ -43,23 +43,23 @@ class Apprentice:
         return before.name
 
     def save(self) -> None:
-        """Writes the policy if something was learnt since."""
+        """Writes the policy if something was learnt since, or the file is gone."""
         text = self._text()
-        if text == self._written:
+        if text == self._written and os.path.exists(self.file):
             return
         try:
             self._write(text)
         except OSError as error:
             # Lawful: what was learnt is still there, and is written with the next try; requests go on.
-            log.error("learnt-not-written", extra={"file": self._file, "reason": str(error)})
+            log.error("learnt-not-written", extra={"file": self.file, "reason": str(error)})
         else:
-            log.info("learnt-written", extra={"file": self._file, "rules": len(self.learner.sightings)})
+            log.info("learnt-written", extra={"file": self.file, "rules": len(self.learner.sightings)})
 
     def _text(self) -> str:
         return learnt_policy(self.learner, self._name, with_unknown=self._with_unknown)
 
     def _write(self, text: str) -> None:
-        write_whole(self._file, text)
+        write_whole(self.file, text)
         self._written = text
 
 
