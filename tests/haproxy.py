@@ -22,6 +22,8 @@ START_SECONDS = 20.0
 NAME = "[a-zA-Z0-9_.-]+"
 OF_CONTAINER = {"tecnativa": "/containers", "linuxserver": "(/libpod)?/(containers|pods)"}
 
+POST_FIRST = ("tecnativa",)
+
 Settings = dict[str, str]
 Request = tuple[str, str]  # method, target
 
@@ -77,11 +79,11 @@ def frontend(proxy: Proxy, number: int, path: Path) -> str:
         lines.append(
             f"    http-request return status 403 if {path_is(f'{of_container}/{part}')} !{is_on(number, name)}"
         )
-    lines += [post] if proxy.actions_need_post else []
+    lines += [post] if proxy.name in POST_FIRST else []
     for name, words in proxy.actions.items():
         passing = path_is(f"{of_container}/({'|'.join(words)})")
         lines.append(f"    http-request return status 200 if {passing} {is_on(number, name)}")
-    lines += [] if proxy.actions_need_post else [post]
+    lines += [] if proxy.name in POST_FIRST else [post]
     for name, part in SECTIONS.items():
         lines.append(f"    http-request return status 200 if {path_is(f'/{part}')} {is_on(number, name)}")
     return "\n".join([*lines, "    http-request return status 403", ""])

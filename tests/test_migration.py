@@ -1,5 +1,6 @@
 """Settings of other proxies: the policy allows what HAProxy let pass with them, operation by operation."""
 
+import csv
 import random
 import re
 from pathlib import Path
@@ -87,6 +88,27 @@ def test_the_same_operations_pass(tmp_path: Path, proxy: Proxy) -> None:
             (request, was) for request, was in zip(REQUESTS, passed, strict=True) if allowed(policy, request) is not was
         ]
         assert not different, one
+
+
+SETTINGS = list(csv.DictReader((Path(__file__).parent / "cases/proxy_settings.csv").open(encoding="utf-8")))
+USUAL = {"SystemEvents", "SystemPing", "SystemPingHead", "SystemVersion"}
+
+
+@pytest.mark.parametrize("row", SETTINGS, ids=lambda row: f"{row['proxy']} {row['settings']}")
+def test_what_settings_open(tmp_path: Path, row: dict[str, str]) -> None:
+    """What people are told of each setting; `-` takes away from what is open without any."""
+    settings = dict(word.split("=") for word in row["settings"].split())
+    policy = policy_of(PROXIES[row["proxy"]], settings, tmp_path)
+    words = row["operations"].split()
+    expected = (USUAL | set(words)) - {word for named in words for word in (named, named[1:]) if named[0] == "-"}
+    assert {name for rule in policy.allow for name in rule.operations} == expected
+
+
+def test_every_setting_is_in_the_table() -> None:
+    told = {(row["proxy"], word.split("=")[0]) for row in SETTINGS for word in row["settings"].split()}
+    named = {name for _, name in told}
+    assert {name for proxy in PROXIES.values() for name in known_settings(proxy)} == named
+    assert {("linuxserver", name) for name in PROXIES["linuxserver"].gates} <= told
 
 
 LOOKS_ALIKE: list[tuple[str, Settings, Request]] = [
