@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -40,7 +40,6 @@ from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.policy import Policy
-from sockproxy.operating.apprentice import Apprentice, LearningObservers
 from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.lean import defer_client
@@ -57,6 +56,9 @@ from sockproxy.operating.workers import (
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from sockproxy.recording.sinks import open_sink
+
+if TYPE_CHECKING:
+    from sockproxy.operating.apprentice import Apprentice
 
 log = logging.getLogger("sockproxy")
 
@@ -97,14 +99,13 @@ class Service:
         )
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
-        catalogue = load_catalogue()
-        self.apprentice = Apprentice(learn, catalogue) if learn is not None else None
+        self.apprentice = _apprentice(learn) if learn is not None else None
         self.proxy = Proxy(
-            catalogue,
+            load_catalogue(),
             self.engine,
             config.limits,
             self.deadlines,
-            LearningObservers(self.observers, self.apprentice.learner) if self.apprentice else self.observers,
+            self.apprentice.beside(self.observers) if self.apprentice else self.observers,
             id_prefix,
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
@@ -207,6 +208,13 @@ class Service:
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
+
+
+def _apprentice(file: str) -> "Apprentice":
+    # Imported here, since it brings the reading of trails along, which nobody needs who does not learn.
+    from sockproxy.operating.apprentice import Apprentice
+
+    return Apprentice(file, load_catalogue())
 
 
 def _needs_restart(old: Config, new: Config) -> list[str]:

@@ -42,6 +42,10 @@ class Apprentice:
         self.learner.keep(before)
         return before.name
 
+    def beside(self, observers: Observers) -> "LearningObservers":
+        """These observers, and learning from what they are told."""
+        return LearningObservers(observers, self.learner)
+
     def save(self) -> None:
         """Writes the policy if something was learnt since, or the file is gone."""
         text = self._text()
