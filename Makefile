@@ -27,8 +27,8 @@ bench: $(VENV)/.test tools
 bench-growth: $(VENV)/.bench tools
 	$(BIN)/python -m benchmarks --growth --out docs
 
-# What the tests need beside Python: a dockerd, a static busybox to make an image of, strace to count system calls. Only root
-# on Debian can install them.
+# What the tests need beside Python: a dockerd, a static busybox to make an image of, strace to count system calls, HAProxy
+# to say what the settings of other proxies mean. Only root on Debian can install them.
 engine:
 	@sh tests/install_engine.sh
 

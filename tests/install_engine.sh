@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs dockerd, a static busybox and strace where they are missing and can be installed; says so where they cannot.
+# Installs dockerd, a static busybox, strace and HAProxy (which says what the settings of proxies made of it mean) where they
+# are missing and can be installed; says so where they cannot.
 set -eu
 missing=""
 [ -x /usr/sbin/dockerd ] || missing="$missing docker.io"
@@ -7,6 +8,7 @@ missing=""
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
 [ -x /usr/sbin/iptables ] || missing="$missing iptables"
+[ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "tests that need one of these will be skipped, since this is not root on Debian:$missing"

@@ -20,7 +20,7 @@ import pytest
 
 from sockproxy.forwarding.address import Address
 from sockproxy.operating import run
-from sockproxy.operating.config import config_from_options
+from sockproxy.operating.config import config_from_options, load_policy
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.recording.trail import read_events, verify
 from tests.exchanges import CATALOGUE
@@ -368,6 +368,52 @@ async def test_a_reload_takes_the_policy_and_keeps_the_connections() -> None:
         assert (await exchange(client, VOLUMES))[0] == 403
         assert (await exchange(client, READ))[0] == 200
         assert await program.metric("sockproxy_config_last_reload_successful") == 1
+
+
+async def test_it_learns_what_it_would_have_denied() -> None:
+    pause = b"POST /v1.41/containers/web/pause HTTP/1.1\r\nHost: d\r\n\r\n"
+    options = ("--config", "{folder}/sockproxy.yaml", "--learn", "{folder}/learnt.yaml")
+    async with open_all(*options) as (program, engine):
+        learnt = program.folder / "learnt.yaml"
+        assert [event["level"] for event in program.events if event["event"] == "learning"] == ["warning"]
+        client = await program.connect()
+        assert (await exchange(client, pause))[0] == 200
+        for _ in range(3):  # what is known counts as well: nothing goes the express way
+            assert (await exchange(client, READ))[0] == 200
+        program.signal(signal.SIGHUP)
+        await program.event("reloaded")
+        assert operations_of(learnt) == {"ContainerPause", "ContainerList"}
+        assert "3 times" in learnt.read_text()
+        assert (await exchange(client, VOLUMES))[0] == 200
+        assert (await exchange(client, pause))[0] == 200  # a reload does not end it
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        assert operations_of(learnt) == {"ContainerPause", "ContainerList", "VolumeList"}
+        assert "POST /v1.41/containers/web/pause" in engine.requests
+        [event] = [each for each in program.events if each["event"] == "learnt-written"][-1:]
+        assert (event["file"], event["rules"]) == (str(learnt), 3)
+
+
+async def test_it_goes_on_where_what_was_learnt_cannot_be_written() -> None:
+    options = ("--config", "{folder}/sockproxy.yaml", "--learn")
+    with tempfile.TemporaryDirectory(dir="/tmp") as other:
+        target = Path(other) / "learnt"
+        target.mkdir()
+        async with open_all(*options, f"{target}/learnt.yaml") as (program, _):
+            assert (await program.ask(READ))[0] == 200
+            (target / "learnt.yaml").unlink()
+            target.rmdir()
+            program.signal(signal.SIGHUP)
+            assert (await program.event("learnt-not-written"))["file"] == f"{target}/learnt.yaml"
+            assert (await program.ask(READ))[0] == 200
+            target.mkdir()
+            program.signal(signal.SIGHUP)
+            await program.event("learnt-written")
+            assert operations_of(target / "learnt.yaml") == {"ContainerList"}
+
+
+def operations_of(file: Path) -> set[str]:
+    return {name for rule in load_policy(str(file), CATALOGUE).allow for name in rule.operations}
 
 
 async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:

@@ -15,6 +15,7 @@ def policy(
     deny: tuple[str, ...] = (),
     api_versions: tuple[int | None, int | None, bool] = (None, None, True),
     mode: Mode = Mode.ENFORCE,
+    shadow: bool = False,
 ) -> Policy:
     oldest, newest = (None if minor is None else ApiVersion(1, minor) for minor in api_versions[:2])
     return compile_policy(
@@ -23,7 +24,7 @@ def policy(
         mode=mode,
         api_versions=ApiVersions(oldest, newest, api_versions[2]),
         allow=[Rule("p/allow[0]", selectors, None, select_all(selectors, CATALOGUE))],
-        deny=[Rule("p/deny[0]", deny, None, select_all(deny, CATALOGUE))],
+        deny=[Rule("p/deny[0]", deny, None, select_all(deny, CATALOGUE), shadow=shadow)],
     )
 
 
@@ -34,6 +35,7 @@ DIFFERENCES = [
     ("denied", policy("Exec*"), policy("Exec*", deny=("ExecStart",)), [("-", "ExecStart")]),
     ("unknown", policy("Exec*"), policy("Exec*", "@unknown"), [("+", "@unknown")]),
     ("shadow", policy("ExecStart"), policy("ExecStart", mode=Mode.SHADOW), []),
+    ("rule-in-shadow", policy("Exec*"), policy("Exec*", deny=("ExecStart",), shadow=True), [("-", "ExecStart")]),
     ("versions", policy("ExecStart"), policy("ExecStart", api_versions=(24, None, True)), [("~", "ExecStart")]),
     ("unversioned", policy("ExecStart"), policy("ExecStart", api_versions=(None, None, False)), [("~", "ExecStart")]),
     (

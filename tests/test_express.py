@@ -725,7 +725,6 @@ def learn_once(gate: Gate, raw: bytes) -> None:
     head = http1.parse_request_head(raw[:end], 1000)
     judgement = judge(
         CATALOGUE,
-        load_known_bodies(),
         gate.policy,
         PRINCIPAL,
         head.method,

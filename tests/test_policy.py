@@ -1,6 +1,8 @@
 """What a policy decides, against the truth table, a naive reading of the rules, and the laws that every policy keeps."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -279,6 +281,102 @@ def test_shadow_lets_pass_and_tells_the_verdict(operation_id: str, verdict: Effe
     assert (shadowed.reason, shadowed.rule, shadowed.detail) == (enforced.reason, enforced.rule, enforced.detail)
 
 
+def shaded(
+    allow: Sequence[list[str]] = (),
+    deny: Sequence[list[str]] = (),
+    *,
+    shadow: tuple[str, ...],
+    mode: Mode = Mode.ENFORCE,
+) -> Policy:
+    """A policy some rules of which are in shadow."""
+    made = [*rules("allow", *allow), *rules("deny", *deny)]
+    marked = [replace(rule, shadow=rule.name in shadow) for rule in made]
+    return compile_policy(
+        "p",
+        CATALOGUE,
+        mode=mode,
+        allow=[rule for rule in marked if "allow" in rule.name],
+        deny=[rule for rule in marked if "deny" in rule.name],
+    )
+
+
+IN_SHADOW = [
+    # id, policy, operation, (effect, shadow, reason, rule, detail)
+    (
+        "deny-on-trial",
+        shaded([["*"]], [["@Swarm"]], shadow=("p/deny[0]",)),
+        "SwarmInit",
+        (Effect.ALLOW, Effect.DENY, Reason.DENIED_BY_RULE, "p/deny[0]", "a rule denies it"),
+    ),
+    (
+        "deny-on-trial-elsewhere",
+        shaded([["*"]], [["@Swarm"]], shadow=("p/deny[0]",)),
+        "SystemInfo",
+        (Effect.ALLOW, None, Reason.ALLOWED_BY_RULE, "p/allow[0]", "a rule allows it"),
+    ),
+    (
+        "deny-on-trial-of-what-nothing-allows",
+        shaded([["@read"]], [["@Swarm"]], shadow=("p/deny[0]",)),
+        "SwarmInit",
+        (Effect.DENY, None, Reason.NO_RULE, "", "no rule allows it"),
+    ),
+    (
+        "deny-on-trial-beside-one-in-force",
+        shaded([["*"]], [["@Swarm"], ["SwarmInit"]], shadow=("p/deny[0]",)),
+        "SwarmInit",
+        (Effect.DENY, None, Reason.DENIED_BY_RULE, "p/deny[1]", "a rule denies it"),
+    ),
+    (
+        "allow-on-its-way-out",
+        shaded([["@read"]], shadow=("p/allow[0]",)),
+        "SystemInfo",
+        (Effect.ALLOW, Effect.DENY, Reason.NO_RULE, "", "no rule allows it but p/allow[0], which is in shadow"),
+    ),
+    (
+        "allow-on-its-way-out-beside-another",
+        shaded([["@read"], ["SystemInfo"]], shadow=("p/allow[0]",)),
+        "SystemInfo",
+        (Effect.ALLOW, None, Reason.ALLOWED_BY_RULE, "p/allow[1]", "a rule allows it"),
+    ),
+    (
+        "allow-on-its-way-out-and-denied",
+        shaded([["*"]], [["@Swarm"]], shadow=("p/allow[0]",)),
+        "SwarmInit",
+        (Effect.DENY, None, Reason.DENIED_BY_RULE, "p/deny[0]", "a rule denies it"),
+    ),
+    (
+        "unknown-on-its-way-out",
+        shaded([["@unknown"]], shadow=("p/allow[0]",)),
+        "",
+        (
+            Effect.ALLOW,
+            Effect.DENY,
+            Reason.UNKNOWN_OPERATION,
+            "",
+            "no rule allows it but p/allow[0], which is in shadow",
+        ),
+    ),
+    (
+        "under-mode-shadow",
+        shaded([["*"]], [["@Swarm"]], shadow=("p/deny[0]",), mode=Mode.SHADOW),
+        "SwarmInit",
+        (Effect.ALLOW, Effect.DENY, Reason.DENIED_BY_RULE, "p/deny[0]", "a rule denies it"),
+    ),
+]
+
+
+@pytest.mark.parametrize("one, operation_id, expected", [row[1:] for row in IN_SHADOW], ids=[r[0] for r in IN_SHADOW])
+def test_rules_in_shadow(one: Policy, operation_id: str, expected: tuple[object, ...]) -> None:
+    effect, reason, detail, rule, _, _, shadow = decide(one, request(operation_id))
+    assert (effect, shadow, reason, rule, detail) == expected
+
+
+def test_a_rule_that_is_extended_stays_in_shadow() -> None:
+    parent = shaded([["*"]], [["@Swarm"]], shadow=("p/deny[0]",))
+    decision = decide(policy(name="child", extends=[parent]), request("SwarmInit"))
+    assert (decision.effect, decision.shadow, decision.rule) == (Effect.ALLOW, Effect.DENY, "p/deny[0]")
+
+
 def test_mode_is_not_inherited() -> None:
     shadow = policy(name="parent", mode=Mode.SHADOW)
     assert decide(policy(extends=[shadow]), request("ContainerList")).effect is Effect.DENY
@@ -381,6 +479,7 @@ OTHERS = {
     "reason": policy(allow=[(["Exec*"], "because")]),
     "deny": policy(allow=[["Exec*"]], deny=[["ContainerExec"]]),
     "rules": policy(allow=[["ExecStart", "ExecResize"], ["ExecInspect"]]),
+    "shadow": shaded([["Exec*"]], shadow=("p/allow[0]",)),
     "parent": policy(allow=[["Exec*"]], extends=[policy(name="q", allow=[["ExecStart"]])]),
 }
 
@@ -398,7 +497,7 @@ def test_ten_thousand_rules_are_one_look_up() -> None:
     asked = request("ContainerKill", V1_24)
     assert decide(many, asked) is many.usual["ContainerKill"]
     assert decide(many, asked).rule == "p/allow[9999]"
-    assert len(many.rules) == len(many.usual) == len(CATALOGUE.operations)
+    assert len(many.in_force) == len(many.usual) == len(CATALOGUE.operations)
 
 
 # Properties
@@ -412,13 +511,24 @@ requests = st.builds(request, st.sampled_from(["", *CATALOGUE.operations]), vers
 
 @st.composite
 def policies(draw: st.DrawFn, name: str = "p") -> Policy:
-    return policy(
-        name=name,
-        allow=draw(written),
-        deny=draw(written),
+    def written_rules(effect: str) -> list[Rule]:
+        return [replace(rule, shadow=draw(st.booleans())) for rule in rules(effect, *draw(written), name=name)]
+
+    return compile_policy(
+        name,
+        CATALOGUE,
+        allow=written_rules("allow"),
+        deny=written_rules("deny"),
         mode=draw(st.sampled_from(Mode)),
         api_versions=draw(bounds),
     )
+
+
+def naive_readings(one: Policy, asked: AccessRequest) -> tuple[Effect, Effect]:
+    """What is in force, and what would be if no rule were in shadow."""
+    enforced = replace(one, deny=tuple(rule for rule in one.deny if not rule.shadow))
+    on_trial = replace(one, allow=tuple(rule for rule in one.allow if not rule.shadow))
+    return naive(enforced, asked), naive(on_trial, asked)
 
 
 def naive(one: Policy, asked: AccessRequest) -> Effect:
@@ -438,16 +548,32 @@ def naive(one: Policy, asked: AccessRequest) -> Effect:
 @given(policies(), requests)
 def test_decides_as_the_naive_reading_does(one: Policy, asked: AccessRequest) -> None:
     decision = decide(one, asked)
-    assert decision.verdict is naive(one, asked)
-    assert decision.effect is (Effect.ALLOW if one.mode is Mode.SHADOW else decision.verdict)
+    in_force, on_trial = naive_readings(one, asked)
+    assert decision.verdict is on_trial
+    assert decision.effect is (Effect.ALLOW if one.mode is Mode.SHADOW else in_force)
+    assert (decision.shadow is None) is (one.mode is Mode.ENFORCE and in_force is on_trial)
     json.dumps(decision)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(), requests)
+def test_a_rule_in_shadow_never_denies(one: Policy, asked: AccessRequest) -> None:
+    without = compile_policy(
+        "p",
+        CATALOGUE,
+        mode=one.mode,
+        api_versions=one.api_versions,
+        allow=[replace(rule, shadow=False) for rule in one.allow],
+        deny=[rule for rule in one.deny if not rule.shadow],
+    )
+    assert decide(one, asked).effect is decide(without, asked).effect
 
 
 @settings(max_examples=100, deadline=None)
 @given(policies(), requests)
 def test_what_is_prepared_is_what_is_judged(one: Policy, asked: AccessRequest) -> None:
     unprepared = Policy(
-        one.name, one.mode, one.api_versions, one.allow, one.deny, one.revision, rules=one.rules, usual={}
+        one.name, one.mode, one.api_versions, one.allow, one.deny, one.revision, one.in_force, one.on_trial, usual={}
     )
     assert decide(one, asked) == decide(unprepared, asked)
 

@@ -34,6 +34,7 @@ from sockproxy.judging.catalogue import Catalogue
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import document, load_policy
 from sockproxy.operating.config.shapes import keys_of
+from sockproxy.operating.config.testfile import load_tests
 from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS
 from sockproxy.recording.metrics import FAMILIES
 
@@ -49,6 +50,10 @@ EXIT_CODES = {
     "sockproxy explain --policy ci.yaml POST /v1.41/swarm/init": 1,
     "sockproxy check wrong.yaml": 1,
     "sockproxy diff kubernetes-1.3 kubernetes-1.4": 1,
+    "sockproxy explain --policy ci.yaml --audit "
+    "$(sed -n 's/^sockproxy-request-id: //Ip' head | tr -d '\\r') audit.jsonl": 1,
+    "sed -i 's/expect: allow/expect: deny/' ci.test.yaml && sockproxy test ci.test.yaml": 1,
+    "sockproxy learn --against readonly audit.jsonl": 1,
     "sockproxy explain --format json --policy readonly GET /v1.41/containers/web/export": 1,
 }
 """Command -> its exit code, where that is not 0."""
@@ -70,9 +75,10 @@ ENDED = ("make run",)
 
 VARYING = (
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "<date>"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "<date>"),
     (r"\b\d\d:\d\d:\d\d\b", "<time>"),
     (r"\b[0-9a-f]{64}\b", "<hash>"),
-    (r"\buid:\d+\b", "<uid>"),
+    (r"\buid:\d+\b( \(\S+/curl\))?", "<uid>"),
     (r"\b[0-9.]+ ms\b", "<duration>"),
 )
 """What is another one each time: it is shown as it was once, and taken out of both sides."""
@@ -410,6 +416,9 @@ def test_files(machine: Machine, block: Block) -> None:
         service = yaml.safe_load(block.text)["services"]["dashboard"]
         folder = service["volumes"][0].split(":")[1]
         assert service["environment"]["DOCKER_HOST"].startswith(f"unix://{folder}/")
+        return
+    if block.file_name == "ci.test.yaml":
+        load_tests(str(machine.home / block.file_name), Catalogue(load_operations()))
         return
     told = subprocess.run(
         [BIN / "sockproxy", "check", block.file_name], cwd=machine.home, capture_output=True, text=True, check=False

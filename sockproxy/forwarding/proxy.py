@@ -290,9 +290,10 @@ def _judge(
     if is_chunked or length > 0:
         _check_no_form(head)
     return judge(
-        *(proxy.catalogue, proxy.bodies, policy, principal, head.method, head.target),
+        *(proxy.catalogue, policy, principal, head.method, head.target),
         content_length=None if is_chunked else max(length, 0),
         body=body,
+        bodies=proxy.bodies,
     )
 
 

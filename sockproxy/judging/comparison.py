@@ -1,7 +1,7 @@
 """What policies make of all operations: a column of the matrix, and the difference of two policies.
 
 Owns which requests are tried. Must not know how results are shown. What is compared is what the rules say, so that a
-policy in mode shadow is seen as what it would be. Begin at `diff_policies`; every answer comes from `policy.decide`.
+policy or a rule in shadow is seen as what it would be. Begin at `diff_policies`; every answer comes from `policy.decide`.
 """
 
 from collections.abc import Mapping

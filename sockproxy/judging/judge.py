@@ -18,9 +18,12 @@ from sockproxy.judging.requirements.facts import Facts
 IGNORED_BODY_BYTES = 7
 """What an engine ignores as the body of a start: `{}` and `null` are no HostConfig."""
 
-_START_BODY_IGNORED_FROM = ApiVersion(1, 24)
 _START, _CREATE, _VOLUME_CREATE = "ContainerStart", "ContainerCreate", "VolumeCreate"
 _PATHS: Mapping[str, str] = {_CREATE: "/containers/create", _VOLUME_CREATE: "/volumes/create"}
+_START_BODY_IGNORED_FROM = ApiVersion(1, 24)
+
+CREATES_TOO = f"a start with a body is a {_CREATE}, too"
+"""How the reason begins where such a start is denied because of what it also is."""
 
 
 class Judgement(NamedTuple):
@@ -37,16 +40,15 @@ class Judgement(NamedTuple):
 
 
 class Also(NamedTuple):
-    """Another operation that a request does, with the body that it would have, and why in a word."""
+    """Another operation that a request does, with the body that it would have, and that in words."""
 
     operation_id: str
     body: Mapping[str, Any]
-    why: str
+    told: str
 
 
 def judge(
     catalogue: Catalogue,
-    bodies: Bodies,
     policy: Policy,
     principal: Principal,
     method: str,
@@ -54,31 +56,33 @@ def judge(
     *,
     content_length: int | None = 0,
     body: bytes | None = None,
+    bodies: Bodies | None = None,
 ) -> Judgement:
-    """Reads, names and decides one request. `content_length`: of the body behind the head, None if that is not known; `body`:
-    that body, once it was asked for. Raises BadRequest for what can be read in more than one way."""
+    """Reads, names and decides one request. `content_length`: of the body behind the head, None if that is not known. `body`:
+    that body, once it was asked for; without `bodies`, which read it, nothing that needs one is allowed. Raises BadRequest for
+    what can be read in more than one way."""
     target = parse_target(method, raw_target)
     classified = catalogue.classify(method, target.path, target.version)
     request = AccessRequest(principal, classified, target.version, method, target.path)
-    has_host_config = _starts_with_host_config(classified, target.version, content_length)
+    has_body = content_length is None or content_length > IGNORED_BODY_BYTES
+    has_host_config = has_body and starts_with_host_config(classified, target.version)
     if not _asks(policy, request, has_host_config=has_host_config):
         decision = decide(policy, request)
         if has_host_config:
-            decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, "a start with a body"))
+            decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO))
         return Judgement(target, classified, decision)
-    if body is None and content_length != 0 and _has_json(bodies, classified):
+    if content_length != 0 and (bodies is None or (body is None and _has_json(bodies, classified))):
         return Judgement(target, classified, decide(policy, request), needs_body=True, is_of_head=False)
     decision, body = _look_inside(catalogue, bodies, policy, request, target.query, body)
     return Judgement(target, classified, decision, body, is_of_head=False)
 
 
-def _starts_with_host_config(classified: Classified, version: ApiVersion | None, content_length: int | None) -> bool:
+def starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
+    """Whether a body of this request would be the HostConfig of a container that is there already."""
     # Engines up to 25.0 take a HostConfig from the body of a start below API 1.24: privileges, binds and namespaces of
     # an existing container are replaced. An unversioned start is read by the engine's own version, which may be older.
     operation = classified.operation
     if operation is None or operation.operation_id != _START:
-        return False
-    if content_length is not None and content_length <= IGNORED_BODY_BYTES:
         return False
     return version is None or version < _START_BODY_IGNORED_FROM
 
@@ -96,14 +100,14 @@ def _has_json(bodies: Bodies, classified: Classified) -> bool:
 
 
 def _look_inside(
-    catalogue: Catalogue, bodies: Bodies, policy: Policy, request: AccessRequest, query: str, body: bytes | None
+    catalogue: Catalogue, bodies: Bodies | None, policy: Policy, request: AccessRequest, query: str, body: bytes | None
 ) -> tuple[Decision, bytes | None]:
     """The decision on a request that is looked into, and the body that the engine gets."""
     operation = request.classified.operation
     operation_id = "" if operation is None else operation.operation_id
     payload = Payload({}, b"")
     try:
-        if body is not None:
+        if body is not None and bodies is not None:
             payload = bodies.read_payload(operation_id, request.api_version, body, policy.unknown_fields)
     except BadRequest as error:
         if policy.mode is not Mode.SHADOW:
@@ -122,7 +126,7 @@ def _look_inside(
 def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
     """What a request with that body does beside its operation."""
     if operation_id == _START and body:
-        yield Also(_CREATE, body, "a start with a body")
+        yield Also(_CREATE, body, CREATES_TOO)
     mounts = body.get("HostConfig", {}).get("Mounts", ())
     template = body.get("TaskTemplate", {}).get("ContainerSpec", {})
     for mount in (*mounts, *template.get("Mounts", ())):
@@ -133,17 +137,26 @@ def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
                 "Driver": driver.get("Name", ""),
                 "DriverOpts": driver.get("Options", {}),
             }
-            yield Also(_VOLUME_CREATE, volume, "a mount with a volume driver's options")
+            yield Also(_VOLUME_CREATE, volume, f"a mount with a volume driver is a {_VOLUME_CREATE}, too")
 
 
 def _decide_too(
     catalogue: Catalogue, policy: Policy, request: AccessRequest, first: Decision, facts: Facts | None, also: Also
 ) -> Decision:
     """The decision on a request that does what another operation does, too: both must be allowed."""
-    classified = catalogue.classify("POST", _PATHS[also.operation_id], request.api_version)
     if facts is not None:
         facts = facts._replace(operation_id=also.operation_id, resource="", body=also.body)
-    second = decide(policy, request._replace(classified=classified), facts)
+    second = decide(policy, _as(also.operation_id, catalogue, request), facts)
     if first.effect is Effect.DENY or (second.effect is Effect.ALLOW and second.shadow is not Effect.DENY):
         return first
-    return second._replace(detail=f"{also.why} is a {also.operation_id}, too: {second.detail}")
+    return second._replace(detail=f"{also.told}: {second.detail}")
+
+
+def as_create(catalogue: Catalogue, request: AccessRequest) -> AccessRequest:
+    """The creation that a start with a HostConfig is as well."""
+    return _as(_CREATE, catalogue, request)
+
+
+def _as(operation_id: str, catalogue: Catalogue, request: AccessRequest) -> AccessRequest:
+    path = _PATHS[operation_id]
+    return request._replace(classified=catalogue.classify("POST", path, request.api_version), method="POST", path=path)

@@ -14,6 +14,13 @@ A rule selects operations; an allow rule may require more of a request (`require
 A request is allowed if an allow rule selects its operation and all that it requires is met, no deny rule selects it, and
 its API version is one of the policy's. Order means nothing. Only `@unknown` allows what is unknown: `*` is every operation
 that the catalogue knows.
+
+A rule in shadow is a restriction on trial: a deny rule that is to come, or an allow rule that is to go. It denies
+nothing: what it would deny passes, and is told as what it would be. So there are two readings of the rules, and what the
+stricter one allows, the one in force allows as well:
+
+    in force    all allow rules, and the deny rules that are not in shadow
+    on trial    the allow rules that are not in shadow, and all deny rules
 """
 
 import hashlib
@@ -105,7 +112,7 @@ class AccessRequest(NamedTuple):
 
 class Decision(NamedTuple):
     """What happens (`effect`) and why. `detail` is one line for people, `rule` is empty where no rule decided, `shadow`
-    is what would have happened, under mode shadow only."""
+    is what would have happened: under mode shadow always, else where a rule in shadow makes the difference."""
 
     effect: Effect
     reason: Reason
@@ -165,6 +172,7 @@ class Rule:
     """The operationIds selected, `@unknown` among them for what has none."""
     requirements: tuple[Requirement, ...] = ()
     """What an allow rule requires; it holds where all are met."""
+    shadow: bool = False
 
 
 class Rules(NamedTuple):
@@ -200,8 +208,10 @@ class Policy:
     revision: str
     """The first 16 hex digits of the SHA-256 of the policy's canonical form: what it means, with the operations that
     each rule selects and not how. Comments and the order of keys and selectors do not change it."""
-    rules: Mapping[str, Rules]
+    in_force: Mapping[str, Rules]
     """operationId (or `@unknown`) -> the rules that may hold."""
+    on_trial: Mapping[str, Rules]
+    """The same, as if no rule were in shadow: without the allow rules that are, and with the deny rules."""
     usual: Mapping[str, Decision]
     """operationId -> what is decided if operation and policy both have the request's API version, where nothing else
     matters."""
@@ -210,7 +220,7 @@ class Policy:
 
     def asks(self, operation_id: str) -> tuple[Rule, ...]:
         """The rules that require something of such a request and so may decide it; empty if a deny rule does anyway."""
-        rules = self.rules.get(operation_id, _NO_RULES)
+        rules = self.in_force.get(operation_id, _NO_RULES)
         return () if rules.deny is not None else rules.allow_if
 
 
@@ -244,8 +254,12 @@ def _named(operation: Operation | None, in_version: bool) -> Named:
 def _judge(
     policy: Policy, operation: Operation | None, named: Named, version: ApiVersion | None, facts: Facts | None
 ) -> Decision:
-    holding = _holding(policy, operation, named, facts)
-    reason = VERDICT[holding.deny is not None, policy.api_versions.admit(version), holding.allow is not None]
+    is_admitted = policy.api_versions.admit(version)
+    in_force = _holding(policy.in_force, operation, named, facts)
+    passes = VERDICT[_row(in_force, is_admitted)] is Reason.ALLOWED_BY_RULE
+    # What is denied is denied by what is in force; what passes is told as what it would be.
+    holding = _holding(policy.on_trial, operation, named, facts) if passes else in_force
+    reason = VERDICT[_row(holding, is_admitted)]
     if reason is Reason.NO_RULE:
         reason = NOTHING_ALLOWS[named] if holding.closest is None else Reason.REQUIREMENT
     decisive = {
@@ -255,22 +269,31 @@ def _judge(
     }.get(reason)
     verdict = Effect.ALLOW if reason is Reason.ALLOWED_BY_RULE else Effect.DENY
     is_shadow = policy.mode is Mode.SHADOW
+    effect = Effect.ALLOW if passes or is_shadow else Effect.DENY
+    if passes and decisive is None and in_force.allow is not None:
+        detail = f"no rule allows it but {in_force.allow.name}, which is in shadow"
+    else:
+        detail = _detail(reason, holding, policy.api_versions, operation, version)
     return Decision(
-        effect=Effect.ALLOW if is_shadow else verdict,
+        effect=effect,
         reason=reason,
-        detail=_detail(reason, holding, policy.api_versions, operation, version),
+        detail=detail,
         rule=decisive.name if decisive else "",
         policy=policy.name,
         policy_revision=policy.revision,
-        shadow=verdict if is_shadow else None,
+        shadow=verdict if is_shadow or effect is not verdict else None,
     )
 
 
-def _holding(policy: Policy, operation: Operation | None, named: Named, facts: Facts | None) -> Holding:
-    unknown = policy.rules.get(UNKNOWN_SELECTOR, _NO_RULES)
+def _row(holding: Holding, is_admitted: bool) -> tuple[bool, bool, bool]:
+    return holding.deny is not None, is_admitted, holding.allow is not None
+
+
+def _holding(reading: Mapping[str, Rules], operation: Operation | None, named: Named, facts: Facts | None) -> Holding:
+    unknown = reading.get(UNKNOWN_SELECTOR, _NO_RULES)
     if operation is None:
         return Holding(unknown.deny, unknown.allow)
-    rules = policy.rules.get(operation.operation_id, _NO_RULES)
+    rules = reading.get(operation.operation_id, _NO_RULES)
     if named is not Named.KNOWN:
         # Not in that version: a name that is denied stays denied, a name that is allowed is not what the engine would do.
         return Holding(rules.deny or unknown.deny, unknown.allow)
@@ -283,7 +306,7 @@ def _weigh(rules: Rules, facts: Facts | None) -> Holding:
     """The first allow rule that holds; else the one of which most is met, and what fails there."""
     closest, unmet, met_max = None, None, -1
     for rule in rules.allow_if:
-        met, failing = _ask(rule, facts)
+        met, failing = ask_rule(rule, facts)
         if failing is None:
             return Holding(None, rule)
         if met > met_max:
@@ -291,8 +314,8 @@ def _weigh(rules: Rules, facts: Facts | None) -> Holding:
     return Holding(None, rules.allow) if rules.allow is not None else Holding(None, None, closest, unmet)
 
 
-def _ask(rule: Rule, facts: Facts | None) -> tuple[int, Unmet | None]:
-    """How many requirements are met in their order, and what fails then."""
+def ask_rule(rule: Rule, facts: Facts | None) -> tuple[int, Unmet | None]:
+    """How many requirements of a rule are met, in their order, and what fails then (None: all are met)."""
     for met, requirement in enumerate(rule.requirements):
         try:
             unmet = _NOT_ASKED if facts is None else requirement.check(facts)
@@ -355,10 +378,27 @@ def compile_policy(
     all_deny = _union(deny, (parent.deny for parent in extends))
     versions = api_versions or intersect(parent.api_versions for parent in extends)
     revision = _revision(name, mode, versions, all_allow, all_deny, unknown_fields)
-    rules = MappingProxyType(_by_operation(all_allow, all_deny))
+    enforced_allow, enforced_deny = ([rule for rule in some if not rule.shadow] for some in (all_allow, all_deny))
+    in_force = MappingProxyType(_by_operation(all_allow, enforced_deny))
+    on_trial = MappingProxyType(_by_operation(enforced_allow, all_deny))
     nothing: Mapping[str, Decision] = MappingProxyType({})
-    policy = Policy(name, mode, versions, all_allow, all_deny, revision, rules, nothing, unknown_fields)
+    policy = Policy(
+        *(name, mode, versions, all_allow, all_deny, revision, in_force, on_trial, nothing),
+        unknown_fields=unknown_fields,
+    )
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
+
+
+def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
+    """The same policy in mode shadow."""
+    return compile_policy(
+        policy.name,
+        catalogue,
+        mode=Mode.SHADOW,
+        api_versions=policy.api_versions,
+        allow=policy.allow,
+        deny=policy.deny,
+    )
 
 
 def select_all(selectors: Iterable[str], catalogue: Catalogue) -> frozenset[str]:
@@ -459,4 +499,5 @@ def _revision(
 
 def _canonical_rule(rule: Rule) -> list[object]:
     required = {requirement.key: requirement.value for requirement in rule.requirements}
-    return [rule.name, rule.reason, sorted(rule.operations), *([required] if required else [])]
+    more = [*([required] if required else []), *(["shadow"] if rule.shadow else [])]
+    return [rule.name, rule.reason, sorted(rule.operations), *more]

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -57,6 +57,9 @@ from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from sockproxy.recording.sinks import open_sink
 
+if TYPE_CHECKING:
+    from sockproxy.operating.apprentice import Apprentice
+
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
@@ -70,8 +73,9 @@ Sockets = Mapping[str, list[socket.socket]]
 class Service:
     """One process that serves. `start`, then `drain`, in the loop that it was made in."""
 
-    def __init__(self, config: Config, sockets: Sockets) -> None:
-        """`sockets`: the bound sockets of each listener, by its name. Raises ConfigError if an audit file is unusable."""
+    def __init__(self, config: Config, sockets: Sockets, learn: str | None = None) -> None:
+        """`sockets`: the bound sockets of each listener, by its name. `learn`: the file of the policy that is learnt.
+        Raises ConfigError if an audit file is unusable."""
         loop = self._loop = asyncio.get_running_loop()
         self.config = config
         self.admin = config.admin  # with the port that the kernel chose, if it was asked to
@@ -95,16 +99,17 @@ class Service:
         )
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
+        self.apprentice = _apprentice(learn) if learn is not None else None
         self.proxy = Proxy(
             load_catalogue(),
             load_known_bodies(),
             self.engine,
             config.limits,
             self.deadlines,
-            self.observers,
+            self.apprentice.beside(self.observers) if self.apprentice else self.observers,
             id_prefix,
             # A sink that may refuse reads has to have the line of each before it is forwarded.
-            has_express=all(audit.on_failure != "deny-all" for audit in config.audit),
+            has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
         )
         self.readiness = Readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
@@ -141,6 +146,8 @@ class Service:
         """Accepts, and keeps an eye on the engine."""
         for sink, cut in self.trail.cut_bytes.items():
             log.warning("audit-line-cut", extra={"sink": sink, "bytes": cut})
+        if self.apprentice is not None:
+            log.warning("learning", extra={"file": self.apprentice.file, "denied": "nothing"})
         for listener in self.listeners:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
@@ -160,9 +167,11 @@ class Service:
         self.readiness.end()
         self.observers.tell_served()
         self.trail.close()
+        self._save_learnt()
 
     def reload(self, load: Reload) -> None:
         """Takes the policies of a new configuration; whatever else has changed needs a restart, and is named."""
+        self._save_learnt()
         try:
             config = load()
             policies = {listener.name: listener.policy for listener in config.listeners}
@@ -176,6 +185,10 @@ class Service:
         changed = _needs_restart(self.config, config)
         self.metrics.config_reload(success=True, time=time.time())
         log.info("reloaded", extra={"needs_restart": ",".join(changed)} if changed else {})
+
+    def _save_learnt(self) -> None:
+        if self.apprentice is not None:
+            self.apprentice.save()
 
     def _take(self, policies: Mapping[str, Policy]) -> None:
         for gate in self.gates:
@@ -194,7 +207,15 @@ class Service:
                 )
             was_up = is_up
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
+            self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
+
+
+def _apprentice(file: str) -> "Apprentice":
+    # Imported here, since it brings the reading of trails along, which nobody needs who does not learn.
+    from sockproxy.operating.apprentice import Apprentice
+
+    return Apprentice(file, load_catalogue())
 
 
 def _needs_restart(old: Config, new: Config) -> list[str]:
@@ -218,16 +239,22 @@ def files_of(sockets: Sockets) -> tuple[SocketFile, ...]:
     return socket_files(own)
 
 
-def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable[[Service], None] | None = None) -> int:
-    """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. Raises ConfigError, OSError,
-    LookupError where it cannot start."""
+def serve(
+    config: Config,
+    reload: Reload,
+    workers: int = 1,
+    on_started: Callable[[Service], None] | None = None,
+    learn: str | None = None,
+) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. `learn`: the file of the
+    policy that is learnt, by one worker only. Raises ConfigError, OSError, LookupError where it cannot start."""
     raise_descriptor_limit(config)
     sockets = bind_all(config)
     files = files_of(sockets)
     try:
         if workers > 1:
             return _serve_by_workers(config, reload, sockets, workers)
-        uvloop.run(_run(config, reload, sockets, on_started))
+        uvloop.run(_run(config, reload, sockets, on_started, learn))
         return 0
     finally:
         # All is done: who asks again must not make it look like a failure.
@@ -236,12 +263,16 @@ def serve(config: Config, reload: Reload, workers: int = 1, on_started: Callable
 
 
 async def _run(
-    config: Config, reload: Reload, sockets: Sockets, on_started: Callable[[Service], None] | None = None
+    config: Config,
+    reload: Reload,
+    sockets: Sockets,
+    on_started: Callable[[Service], None] | None = None,
+    learn: str | None = None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop, asked_early = stop_signal(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked_early.set)
-    async with running(config, sockets) as service:
+    async with running(config, sockets, learn) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
         if asked_early.is_set():
             service.reload(reload)
@@ -299,9 +330,9 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
 
 
 @asynccontextmanager
-async def running(config: Config, sockets: Sockets) -> AsyncIterator[Service]:
+async def running(config: Config, sockets: Sockets, learn: str | None = None) -> AsyncIterator[Service]:
     """A service with its admin listener, drained at the end. Raises ConfigError, OSError where it cannot start."""
-    service = Service(config, sockets)
+    service = Service(config, sockets, learn)
     await service.start()
     for listener in config.listeners:
         log.info(

@@ -15,18 +15,31 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import orjson
 
 from sockproxy.errors import ConfigError, Finding
-from sockproxy.recording.event import BAD_REQUEST, EVENT_VERSION, FIELDS, GENESIS, Event, chain_hash
+from sockproxy.judging.identity import Peer, PeerKind
+from sockproxy.recording.event import (
+    BAD_REQUEST,
+    EVENT_VERSION,
+    FIELDS,
+    GENESIS,
+    PRINCIPAL_FIELDS,
+    Event,
+    chain_hash,
+)
 from sockproxy.recording.sinks import LINE_BYTES_MAX
 
 OPEN_IDS_MAX = 100_000
 """Exchanges that are decided and not completed, remembered while reading; more than the proxy may have connections."""
 
 _TOO_LONG = f"is longer than {LINE_BYTES_MAX >> 20} MiB: not an audit trail"
+
+
+ANYWHERE = ""
+"""In the place of a previous hash: a trail whose older files are not at hand, and of which nothing is known."""
 
 
 class BreakKind(StrEnum):
@@ -125,6 +138,21 @@ def read_events(paths: Sequence[str]) -> Iterator[Event]:
         yield event
 
 
+def read_verified(paths: Sequence[str]) -> Iterator[Event]:
+    """All events, and the chain of each file is checked on the way, from wherever the file begins. Raises ConfigError for
+    the first break, and for what cannot be read; a torn last line is left out."""
+    for path in paths:
+        verifier = _Verifier(ANYWHERE)
+        for line in _read_lines([path]):
+            is_torn = not line.raw.endswith(b"\n") and len(line.raw) <= LINE_BYTES_MAX
+            if is_torn:
+                continue
+            event = verifier.check(line)
+            if event is None:
+                raise ConfigError((verifier.finding(),))
+            yield event
+
+
 def summarise(events: Iterable[Event]) -> Summary:
     """Counts events."""
     summary = Summary()
@@ -160,6 +188,14 @@ def operation_of(event: Event) -> str:
     return _text(event, "operation") or "unknown"
 
 
+def peer_of(event: Event) -> Peer:
+    """Who asked, as the judge was told."""
+    principal = cast("dict[str, Any]", event["principal"])  # an object, as _parse made sure
+    facts = {key: principal.get(key) for key in PRINCIPAL_FIELDS if key != "kind"}
+    kind: PeerKind = "tcp" if principal.get("kind") == "tcp" else "unix"
+    return Peer(_text(event, "listener"), kind, **facts)
+
+
 def principal_of(event: Event) -> str:
     """Who asked, as short as it is telling: TLS subject, container, uid, or address without its port."""
     principal = cast("dict[str, object]", event["principal"])  # an object, as _parse made sure
@@ -193,26 +229,34 @@ class _Verifier:
     def unfinished(self) -> int:
         return self._open_ids.forgotten + len(self._open_ids)
 
-    def check(self, line: _Line) -> None:
-        """Goes one line on, or puts the break into the report."""
+    def finding(self) -> Finding:
+        """The break, as what is wrong with a file."""
+        file, line, kind, message = self.report.broken or Break(self.file, self.line, BreakKind.UNREADABLE, "")
+        return Finding(file, line, "", f"{kind.value}: {message}")
+
+    def check(self, line: _Line) -> Event | None:
+        """Goes one line on, or puts the break into the report and returns None."""
         self.file, self.line = line.file, line.number
         if len(line.raw) > LINE_BYTES_MAX:
             self._break(BreakKind.UNREADABLE, _TOO_LONG)
-            return
+            return None
         if not line.raw.endswith(b"\n"):
             self._break(BreakKind.TORN, "ends within a line: its writer was interrupted, or the rest was removed")
-            return
+            return None
         event = _parse(line.raw)
         if isinstance(event, str):
             self._break(BreakKind.UNREADABLE, event)
-            return
+            return None
         claimed = _text(event, "hash")
         prev = _text(event, "prev")
         if _has_double_keys(line.raw, event) or claimed != chain_hash(prev, _without_hash(event)):
             self._break(BreakKind.CHANGED, f"seq {event['seq']} does not carry its own hash")
-            return
-        if self._is_linked(cast("int", event["seq"]), prev, claimed):  # an integer, as _parse made sure
-            self._count(event, claimed)
+            return None
+        self._hash = self._hash or prev
+        if not self._is_linked(cast("int", event["seq"]), prev, claimed):  # an integer, as _parse made sure
+            return None
+        self._count(event, claimed)
+        return event
 
     def _is_linked(self, seq: int, prev: str, claimed: str) -> bool:
         if seq == 1 and prev == GENESIS and self._seq is not None:

@@ -53,7 +53,7 @@ _files = click.argument(
     required=True,
     metavar="FILE...",
     type=click.Path(),
-    callback=lambda _context, _parameter, names: tuple("/dev/stdin" if name == "-" else name for name in names),
+    callback=lambda _context, _parameter, names: parameters.trail_files(names),
 )
 
 

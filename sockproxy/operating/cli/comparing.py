@@ -18,6 +18,7 @@ from sockproxy.judging import comparison
 from sockproxy.judging.catalogue import ApiVersion, Operation
 from sockproxy.judging.policy import UNKNOWN_SELECTOR, Policy
 from sockproxy.operating.cli import parameters, tables
+from sockproxy.operating.cli.asking import shadow_note
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.tables import Table
 from sockproxy.operating.config.wording import quoted
@@ -141,8 +142,8 @@ def versions(form: str) -> int:
 
 def _note_shadow(names: Sequence[str], policies: Sequence[Policy]) -> None:
     for name, policy in zip(names, policies, strict=True):
-        if policy.mode == "shadow":
-            click.echo(f"sockproxy: {name} is in shadow mode: what it denies here passes all the same", err=True)
+        if note := shadow_note(name, policy):
+            click.echo(note, err=True)
 
 
 def _chosen(words: Sequence[str]) -> tuple[str, ...]:

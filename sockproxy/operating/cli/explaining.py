@@ -1,46 +1,56 @@
 """`sockproxy explain`: whether a policy lets a request pass, and why.
 
-Owns how an answer is told. The answer itself comes from the functions that the proxy enforces with:
-`wire.http1.read_request_line`, then `judging.judge.judge`. Begin at `_ask`. Ruled by: DESIGN, "The command line" (the
+Owns how an answer is told, and which request is meant: one that is typed, or one that was recorded. The answer itself is
+`asking`'s, which rules were tried is `judging.trial`'s. Begin at `explain`. Ruled by: DESIGN, "The command line" (the
 JSON object), and its exit codes: 0 allow, 1 deny.
 """
 
 import re
+from collections.abc import Sequence
 from typing import IO, NamedTuple
 
 import click
 import orjson
+from click.shell_completion import CompletionItem
 
-from sockproxy.errors import BadRequest
-from sockproxy.judging.catalogue import UNKNOWN, Classified, Target
-from sockproxy.judging.judge import judge
-from sockproxy.judging.policy import Effect
+from sockproxy.data import builtin_policy_names
+from sockproxy.judging.catalogue import UNKNOWN, Catalogue
+from sockproxy.judging.identity import Principal, identify
+from sockproxy.judging.judge import IGNORED_BODY_BYTES
+from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.trial import Trial, try_rules
 from sockproxy.operating.cli import parameters, tables
+from sockproxy.operating.cli.asking import BAD_REQUEST, Answer, ask
 from sockproxy.operating.cli.exits import ExitCode
-from sockproxy.operating.known import load_catalogue, load_known_bodies
-from sockproxy.wire import http1
-
-BAD_REQUEST = "bad-request"
+from sockproxy.operating.config.wording import quoted
+from sockproxy.operating.known import load_catalogue
+from sockproxy.recording import trail
+from sockproxy.recording.event import Event
+from sockproxy.recording.learning import has_body
 
 _FACT = re.compile(r"[a-z_]+=.*", re.DOTALL)
 _COLOURS = {Effect.ALLOW: "green", Effect.DENY: "red"}
 
 
-class Answer(NamedTuple):
-    """What is told, in either format. `target` is None for one that cannot be read."""
+class Question(NamedTuple):
+    """A request, as it is asked about. `recorded`: the event that it was found in."""
 
-    effect: Effect
-    target: Target | None
-    classified: Classified
-    policy: str
-    rule: str
-    reason: str
-    shadow: Effect | None
+    method: str
+    raw_target: str
+    principal: Principal
+    has_body: bool
+    body: bytes | None = None
+    recorded: Event | None = None
 
-    @property
-    def operation_id(self) -> str:
-        """Empty for an unknown operation."""
-        return self.classified.operation.operation_id if self.classified.operation else ""
+
+def complete_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """A method, then a target; files behind --audit."""
+    words = context.params.get("words") or ()
+    if context.params.get("exchange_id") is not None:
+        return [CompletionItem(begun, type="file")]
+    if not words:
+        return parameters.complete_method(context, parameter, begun)
+    return parameters.complete_target(words[0], begun) if len(words) == 1 else []
 
 
 @click.command(
@@ -51,6 +61,7 @@ class Answer(NamedTuple):
         "sockproxy explain POST /containers/web/pause",
         "sockproxy explain --policy readonly GET /v1.44/containers/web/export",
         "sockproxy explain --policy ./ci.yaml --as uid=1000 POST /containers/create",
+        "sockproxy explain --policy ./ci.yaml --audit 01f3a9-42 audit.jsonl",
         "sockproxy explain --format json GET /info",
     )
     + "\n\n\b\nExit codes: 0 allow, 1 deny, 2 wrong usage or an unreadable file.",
@@ -60,10 +71,9 @@ class Answer(NamedTuple):
     "-p",
     "policy_name",
     shell_complete=parameters.complete_policy,
-    default=parameters.DEFAULT_POLICY,
-    show_default=True,
     metavar="NAME|FILE",
-    help="A built-in policy, or a file.",
+    help=f"A built-in policy, or a file. [default: {parameters.DEFAULT_POLICY}; with --audit the recorded one, if it "
+    "is built in]",
 )
 @click.option("--body", type=click.File("rb"), metavar="FILE", help="The request's body; - is standard input.")
 @click.option(
@@ -73,41 +83,86 @@ class Answer(NamedTuple):
     metavar="K=V...",
     help=f"What is known of who asks. Keys: {', '.join(parameters.FACTS)}.",
 )
+@click.option(
+    "--audit",
+    "exchange_id",
+    metavar="ID",
+    help="Ask about the recorded request of that id (Sockproxy-Request-Id), which is in the files AUDIT.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.argument("method", shell_complete=parameters.complete_method)
-@click.argument("target", shell_complete=parameters.complete_target)
+@click.argument("words", nargs=-1, metavar="METHOD TARGET | AUDIT...", shell_complete=complete_words)
 def explain(
-    policy_name: str, body: IO[bytes] | None, facts: tuple[str, ...], form: str, method: str, target: str
+    policy_name: str | None,
+    body: IO[bytes] | None,
+    facts: tuple[str, ...],
+    exchange_id: str | None,
+    form: str,
+    words: tuple[str, ...],
 ) -> int:
     """Say whether a policy lets the request METHOD TARGET pass, and why.
 
     The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
-    TARGET begins with a slash, with or without a version (/v1.44/info, /info).
+    TARGET begins with a slash, with or without a version (/v1.44/info, /info). With --audit the request is one that
+    was recorded, and the answer what the policy says of it now.
     """
-    answer = _ask(policy_name, facts, method, target, b"" if body is None else body.read())
+    if exchange_id is not None:
+        if body is not None or facts:
+            raise click.UsageError("--audit says it all: neither --as nor --body can stand beside it")
+        question = _recorded(exchange_id, words)
+    else:
+        question = _typed(words, facts, body)
+    catalogue = load_catalogue()
+    policy = parameters.load_policy(policy_name or _usual_policy(question), catalogue)
+    answer = _answer(question, policy, catalogue)
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
     else:
-        click.echo("\n".join(_as_text(answer, method, body is not None)))
+        trials = try_rules(policy, answer.classified) if answer.target else []
+        click.echo("\n".join(_as_text(answer, question, trials)))
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
 
-def _ask(policy_name: str, facts: tuple[str, ...], method: str, raw_target: str, body: bytes) -> Answer:
-    principal = parameters.parse_principal(facts)
-    catalogue = load_catalogue()
-    policy = parameters.load_policy(policy_name, catalogue)
-    try:
-        # As the proxy does, which refuses what is no method and no target before anything is judged.
-        http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
-        target, classified, decision, *_ = judge(
-            *(catalogue, load_known_bodies(), policy, principal, method, raw_target),
-            content_length=len(body),
-            body=body or None,
-        )
-    except BadRequest as error:
-        return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
-    effect, _, detail, rule, policy_name, _, shadow = decision
-    return Answer(effect, target, classified, policy_name, rule, detail, shadow)
+def _typed(words: Sequence[str], facts: Sequence[str], body: IO[bytes] | None) -> Question:
+    if len(words) < 2:
+        raise click.UsageError(f"Missing argument '{('METHOD', 'TARGET')[len(words)]}'.")
+    if len(words) > 2:
+        raise click.UsageError(f"Got unexpected extra argument ({words[2]})")
+    method, target = words
+    sent = b"" if body is None else body.read()
+    return Question(method, target, parameters.parse_principal(facts), len(sent) > IGNORED_BODY_BYTES, sent)
+
+
+def _recorded(exchange_id: str, files: Sequence[str]) -> Question:
+    if not files:
+        raise click.UsageError("Missing argument 'AUDIT...'.")
+    found: Event | None = None
+    for event in trail.read_events(parameters.trail_files(files)):
+        if event["id"] == exchange_id:
+            found = event
+            if event["stage"] == "completed":  # which knows of the body as well
+                break
+    if found is None:
+        raise click.UsageError(f"no request {quoted(exchange_id)} in {', '.join(files)}")
+    principal = identify(trail.peer_of(found))
+    # What a body was, a record does not say: what is required of one is not met.
+    return Question(str(found["method"]), str(found["target"]), principal, has_body(found), None, found)
+
+
+def _usual_policy(question: Question) -> str:
+    if question.recorded is None or not question.recorded["policy"]:
+        return parameters.DEFAULT_POLICY
+    name = str(question.recorded["policy"])
+    if name not in builtin_policy_names():
+        raise click.UsageError(f"the policy was {quoted(name)}, which is not built in: give it by --policy FILE")
+    return name
+
+
+def _answer(question: Question, policy: Policy, catalogue: Catalogue) -> Answer:
+    method, raw_target, principal, is_body, body, recorded = question
+    if recorded is not None and recorded["reason"] == BAD_REQUEST:
+        reason = f"{BAD_REQUEST}: it could not be read, and no policy was asked"
+        return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", reason, None)
+    return ask(catalogue, policy, principal, method, raw_target, has_body=is_body, body=body)
 
 
 def _as_object(answer: Answer) -> dict[str, object]:
@@ -123,29 +178,40 @@ def _as_object(answer: Answer) -> dict[str, object]:
     }
 
 
-def _as_text(answer: Answer, method: str, has_body: bool) -> list[str]:
+def _as_text(answer: Answer, question: Question, trials: Sequence[Trial]) -> list[str]:
     """The answer in the first line, what it rests on below."""
     effect = click.style(f"{answer.effect:<5}", fg=_COLOURS[answer.effect], bold=True)
     because = f"rule {answer.rule}: {answer.reason}" if answer.rule else answer.reason
     if answer.shadow is Effect.DENY:
-        because = f"only because of the mode shadow: {because}"
-    grounds = _grounds(answer, method, has_body)
+        because = f"only because of shadow: {because}"
+    grounds = [*_grounds(answer, question), *(("tried", f"{one.rule.name}: {one.why}") for one in trials)]
     return [
         f"{effect}  {answer.operation_id or 'unknown operation'}   {tables.printable(because)}",
         *(f"       {name:<9}  {tables.printable(value)}" for name, value in grounds if value),
     ]
 
 
-def _grounds(answer: Answer, method: str, has_body: bool) -> list[tuple[str, str]]:
+def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     operation, _, kind, name = answer.classified
-    target = answer.target
+    target, method = answer.target, question.method
+    forwarded = f"{method} {target.canonical}" if target and answer.effect is Effect.ALLOW else ""
+    note = "no policy looks into bodies yet; of this one only counts that it is there"
     return [
+        ("recorded", _history(question.recorded) if question.recorded else ""),
         ("policy", answer.policy),
-        ("mode", f"shadow: enforced, it would be {answer.shadow}" if answer.shadow else ""),
+        ("shadow", f"enforced, it would be {answer.shadow}" if answer.shadow else ""),
         ("api", str(target.version or "unversioned") if target else ""),
         ("access", f"{operation.access}, {operation.tag}" if operation else ""),
         ("resource", f"{kind} {name}".strip()),
-        ("forwarded", f"{method} {target.canonical}" if target and answer.effect is Effect.ALLOW else ""),
+        ("forwarded", forwarded),
         ("note", "methods are case-sensitive, as the engine has it" if method != method.upper() else ""),
-        ("note", "no policy looks into bodies yet; of this one only counts that it is there" if has_body else ""),
+        ("note", note if question.has_body else ""),
     ]
+
+
+def _history(event: Event) -> str:
+    """What was decided then."""
+    rule = f"rule {event['rule']}: " if event["rule"] else ""
+    would = f" (shadow: {event['shadow']})" if event["shadow"] else ""
+    policy = f" by policy {event['policy']}" if event["policy"] else ""
+    return f"{event['time']} {event['effect']}{would}{policy}: {rule}{event['reason']}; {trail.principal_of(event)}"

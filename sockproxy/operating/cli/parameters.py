@@ -4,6 +4,7 @@ Owns what several commands take: a policy, an operation, an API version, who ask
 functions raise `click.BadParameter`, which ends with exit code 2; `complete_` functions are click's `shell_complete`.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.identity import Peer, PeerKind, Principal, identify
 from sockproxy.judging.policy import Policy
 from sockproxy.operating import config
+from sockproxy.operating.config.document import POLICY_NAME
 from sockproxy.operating.config.wording import did_you_mean, quoted
 
 DEFAULT_POLICY = "kubernetes-1.4"
@@ -39,6 +41,20 @@ def load_policy(name: str, catalogue: Catalogue) -> Policy:
         if any(finding.file for finding in error.findings):
             raise
         raise click.UsageError(error.findings[0].message) from error
+
+
+def trail_files(names: Iterable[str]) -> tuple[str, ...]:
+    """The files of a trail; - is standard input."""
+    return tuple("/dev/stdin" if name == "-" else name for name in names)
+
+
+def parse_policy_name(text: str) -> str:
+    """A name that a policy of one's own may have."""
+    if not re.fullmatch(POLICY_NAME.pattern, text, re.ASCII):
+        raise click.BadParameter("a name has up to 63 letters, digits, dots, dashes and underscores")
+    if text in builtin_policy_names():
+        raise click.BadParameter(f"{quoted(text)} is the name of a built-in policy; choose another")
+    return text
 
 
 def newest_api() -> ApiVersion:
@@ -98,9 +114,8 @@ def complete_method(_context: click.Context, _parameter: click.Parameter, begun:
     return [CompletionItem(method) for method in methods if method.startswith(begun.upper())]
 
 
-def complete_target(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The paths of operations that have the method given before."""
-    method = context.params.get("method")
+def complete_target(method: str, begun: str) -> list[CompletionItem]:
+    """The paths of operations that have this method."""
     rows = [(i, row["method"], str(row["path"])) for i, row in load_operations().items()]
     return [CompletionItem(path, help=i) for i, has, path in rows if has == method and path.startswith(begun)]
 

@@ -24,9 +24,18 @@ COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy -
     "serve": ("sockproxy.operating.cli.running:serve", "Run the proxy in front of a Docker engine."),
     "check": ("sockproxy.operating.cli.checking:check", "Validate configuration files; name every error at once."),
     "explain": ("sockproxy.operating.cli.explaining:explain", "Say whether a policy lets a request pass, and why."),
+    "test": ("sockproxy.operating.cli.testing:test", "Run the tests of policies."),
     "matrix": ("sockproxy.operating.cli.comparing:matrix", "Show all operations against policies."),
     "diff": ("sockproxy.operating.cli.comparing:diff", "Show what one policy allows that another does not."),
     "versions": ("sockproxy.operating.cli.comparing:versions", "List Docker releases with their API versions."),
+    "learn": (
+        "sockproxy.operating.cli.learning:learn",
+        "Write the smallest policy that allows what was recorded.",
+    ),
+    "import": (
+        "sockproxy.operating.cli.importing:import_",
+        "Turn the settings of another socket proxy into a policy.",
+    ),
     "audit": ("sockproxy.operating.cli.audit:audit", "Verify, read and count audit trails."),
     "schema": ("sockproxy.operating.cli.checking:schema", "Print the JSON Schema of the configuration, for editors."),
     "demo": ("sockproxy.operating.cli.running:demo", "Try it out: an embedded engine with the proxy in front."),

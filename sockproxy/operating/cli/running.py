@@ -8,11 +8,13 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
 from sockproxy.errors import ConfigError
+from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.policy import in_shadow
 from sockproxy.operating import logs
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
@@ -48,6 +50,7 @@ class Single:
         "sockproxy serve --policy readonly --listen tcp://127.0.0.1:2375",
         "sockproxy serve --policy ./ci.yaml --audit /var/log/sockproxy/audit.jsonl",
         "sockproxy serve --config /etc/sockproxy/sockproxy.yaml",
+        "sockproxy serve --learn learnt.yaml",
     )
     + "\n\n\b\nSIGTERM, SIGINT: finish what is in flight, then end.\nSIGHUP: read the policies anew, reopen audit files."
 )
@@ -78,6 +81,12 @@ class Single:
     metavar="FILE",
     help="Where the record goes; - is standard output. [default: there is none]",
 )
+@click.option(
+    "--learn",
+    metavar="FILE",
+    help="Deny nothing, and write the smallest policy that allows what was asked for to FILE: every few seconds, on "
+    "SIGHUP, and at the end.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Processes.")
 @click.option(
     "--log-format",
@@ -96,6 +105,7 @@ def serve(
     policy: str | None,
     admin: str | None,
     audit: tuple[str, ...],
+    learn: str | None,
     workers: int,
     log_format: logs.LogFormat,
     log_level: str,
@@ -108,10 +118,13 @@ def serve(
     single = Single(listen, engine, policy, admin, audit)
     if file is not None and single.names():
         raise click.UsageError(f"--config says it all: {', '.join(single.names())} cannot stand beside it")
+    if learn is not None and workers > 1:
+        raise click.UsageError("--learn needs all requests in one process: --workers cannot stand beside it")
     environment = dict(os.environ)
 
     def load() -> Config:
-        return _from_file(file) if file is not None else from_options(single, environment, os.geteuid())
+        config = _from_file(file) if file is not None else from_options(single, environment, os.geteuid())
+        return config if learn is None else letting_pass(config, load_catalogue())
 
     try:
         config = load()
@@ -125,7 +138,7 @@ def serve(
     from sockproxy.operating.app import serve as serve_config
 
     try:
-        return serve_config(config, load, workers=workers)
+        return serve_config(config, load, workers=workers, learn=learn)
     except LookupError as error:  # the owner or group of a socket is not on this machine
         raise click.UsageError(" ".join(map(str, error.args))) from error
 
@@ -172,6 +185,13 @@ def how_called(program: str) -> str:
         return f"{sys.executable} -m sockproxy"
     found = shutil.which("sockproxy")
     return "sockproxy" if found is not None and os.path.samefile(found, program) else program
+
+
+def letting_pass(config: Config, catalogue: Catalogue) -> Config:
+    """The same configuration with every policy in mode shadow."""
+    policies = {name: in_shadow(policy, catalogue) for name, policy in config.policies.items()}
+    listeners = tuple(replace(one, policy=in_shadow(one.policy, catalogue)) for one in config.listeners)
+    return replace(config, listeners=listeners, policies=policies)
 
 
 def _from_file(file: str) -> Config:

@@ -11,6 +11,8 @@ Owns the file format. Must not know how what it describes is done. Begin at `bui
     model        Config, what the house gets
     building     document -> Config, and what is wrong across it
     schema       the JSON Schema for editors
+    testfile     a policy's own tests, which are another kind of file
+    writing      a policy -> the text of a commented file
 """
 
 from sockproxy.operating.config.building import check_config, config_from_options, load_config, load_policy

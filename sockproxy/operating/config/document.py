@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sockproxy.forwarding.limits import Limits
-from sockproxy.operating.config.shapes import Choice, Constant, Keys, ListOf, Named, NameOrNumber, Text, key
+from sockproxy.operating.config.shapes import Choice, Constant, Flag, Keys, ListOf, Named, NameOrNumber, Text, key
 
 FORMAT_VERSION = 1
 
@@ -40,6 +40,12 @@ class RuleDocument:
         "or @unknown for what sockproxy does not know.",
     )
     reason: str | None = key(TEXT, "Why, in one line; a denied client is told.", default=None)
+    shadow: bool = key(
+        Flag(),
+        "The rule denies nothing: what a deny rule would deny, or what would be denied without an allow rule, passes, and "
+        "is counted and recorded.",
+        default=False,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,7 @@ class _Compilation:
             reason = " ".join((document.reason or "").split())  # a block of several lines is one line to who reads it
             self.findings.add_unless_printable((*rule_path, "reason"), reason)
             selectors = tuple(document.operations)
-            rules.append(Rule(name, selectors, reason or None, self.select_all(selectors)))
+            rules.append(Rule(name, selectors, reason or None, self.select_all(selectors), shadow=document.shadow))
         return rules
 
     def check_selector(self, path: Path, selector: str, versions: ApiVersions | None) -> None:

@@ -17,6 +17,7 @@ from sockproxy.operating.config.document import DOCUMENT
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Flag,
     Key,
     Keys,
     ListOf,
@@ -84,6 +85,8 @@ def _say(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
             return {"type": ["string", "integer"]}
         case Choice(words=words):
             return {"type": "string", "enum": list(words)}
+        case Flag():
+            return {"type": "boolean"}
         case Number(is_whole=is_whole):
             return {"type": "integer" if is_whole else "number", "minimum": 0}
         case Constant(value=value):

@@ -32,6 +32,10 @@ class Choice(NamedTuple):
     words: tuple[str, ...]
 
 
+class Flag(NamedTuple):
+    """true or false."""
+
+
 class Number(NamedTuple):
     """A number from 0 on."""
 
@@ -66,7 +70,7 @@ class Keys(NamedTuple):
     title: str
 
 
-Single: TypeAlias = Text | NameOrNumber | Choice | Number | Constant
+Single: TypeAlias = Text | NameOrNumber | Choice | Flag | Number | Constant
 Shape: TypeAlias = Single | ListOf | Named | Keys
 
 
@@ -76,6 +80,8 @@ class Key(NamedTuple):
     shape: Shape
     description: str
     default: Any
+    attribute: str
+    """What the model calls it: the key itself, but for words of Python's."""
 
     @property
     def is_required(self) -> bool:
@@ -83,9 +89,10 @@ class Key(NamedTuple):
         return self.default is MISSING
 
 
-def key(shape: Shape, description: str, default: Any = MISSING) -> Any:
-    """The field of a dataclass for this key. `default` is a value, or what makes one that can be changed."""
-    metadata = {"shape": shape, "description": description}
+def key(shape: Shape, description: str, default: Any = MISSING, *, name: str = "") -> Any:
+    """The field of a dataclass for this key. `default` is a value, or what makes one that can be changed; `name` is the key
+    where it cannot be the field's name."""
+    metadata = {"shape": shape, "description": description, "name": name}
     return (
         field(default_factory=default, metadata=metadata)
         if callable(default)
@@ -98,10 +105,11 @@ def keys_of(model: type) -> Mapping[str, Key]:
     """The keys of a model, in their order. Numbers that are declared as such and nothing more are numbers from 0 on."""
     return MappingProxyType(
         {
-            one.name: Key(
-                one.metadata.get("shape") or Number(is_whole=one.type is int),
+            one.metadata.get("name") or one.name: Key(
+                one.metadata.get("shape", Number(is_whole=one.type is int)),
                 one.metadata.get("description", ""),
                 one.default if one.default_factory is MISSING else one.default_factory(),
+                one.name,
             )
             for one in fields(model)
         }

@@ -15,6 +15,7 @@ from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Docume
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Flag,
     Keys,
     ListOf,
     Named,
@@ -51,6 +52,10 @@ class Findings:
         if finding not in self.found[-2:]:  # a union of types fails once for each of them
             self.found.append(finding)
 
+    def line_of(self, path: Path) -> int:
+        """The line of something that is there."""
+        return self._places[path].line
+
     def add_of_other_file(self, path: Path, error: ConfigError) -> None:
         """Adds what is wrong in a file that is referred to; what names no file is wrong in this one, at `path`."""
         for finding in error.findings:
@@ -72,17 +77,25 @@ class Findings:
 
 
 def validate(source: Source, findings: Findings) -> Document:
-    """The document of a source without all that is wrong with it; that is added to `findings`, which are rebased on
+    """The configuration of a source without all that is wrong with it; that is added to `findings`, which are rebased on
     what was left."""
+    read = validate_as(DOCUMENT, source, findings)
+    if not isinstance(read, Document):
+        raise TypeError("a document has no key that has to be there, and is one whatever is cut out of it")
+    return read
+
+
+def validate_as(shape: Keys, source: Source, findings: Findings) -> object | None:
+    """The same of any kind of file; None where a key is missing without which there is no going on."""
     root = source.root
     if not isinstance(root.value, dict):
         findings.add((), "expected keys with values, as in `version: 1`")
         root = Node((), root.line, {})
-    elif not any(nearest(key, keys_of(Document)) == "version" for key in root.value):
+    elif not any(nearest(key, keys_of(shape.model)) == "version" for key in root.value):
         findings.add(("version",), f"is missing; this is version {FORMAT_VERSION} of the format")
-    read = _Reader(findings).read_keys(DOCUMENT, root)
-    if read is None or not isinstance(read.value, Document):
-        raise TypeError("a document has no key that has to be there, and is one whatever is cut out of it")
+    read = _Reader(findings).read_keys(shape, root)
+    if read is None:
+        return None
     findings.rebase(read.node)
     return read.value
 
@@ -154,10 +167,10 @@ class _Reader:
                 is_null = entry.value is None and key.default is None
                 read = _Read(None, entry) if is_null else self.read(key.shape, entry)
                 if read is not None:
-                    values[name], kept[name] = read
+                    values[key.attribute], kept[name] = read
             elif key.is_required:
                 self.findings.add((*node.path, name), "is missing")
-            is_whole = is_whole and (name in values or not key.is_required)
+            is_whole = is_whole and (key.attribute in values or not key.is_required)
         return _Read(shape.model(**values), Node(node.path, node.line, kept)) if is_whole else None
 
     def known_entries(self, known: tuple[str, ...], entries: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
@@ -187,6 +200,8 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
             *others, last = map(quoted, shape.words)
             words = f"{', '.join(others)} or {last}" if others else last
             return f"expected {words}, not {_shown(node)}{did_you_mean(node.text, shape.words)}"
+        case Flag():
+            return "" if isinstance(value, bool) else f"expected true or false, not {_shown(node)}"
         case Number():
             kind = "a whole number" if shape.is_whole else "a number"
             if type(value) is not int and (shape.is_whole or type(value) is not float or not math.isfinite(value)):

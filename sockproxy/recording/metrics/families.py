@@ -45,7 +45,7 @@ FAMILIES = (
         "sockproxy_decisions_total",
         Kind.COUNTER,
         ("policy", "operation", "effect", "reason"),
-        "Decisions by what happened and why. Under mode shadow the effect is allow and the reason tells what would be.",
+        "Decisions by what happened and why. Under shadow the effect is allow and the reason tells what would be.",
     ),
     Family(
         "sockproxy_request_duration_seconds",

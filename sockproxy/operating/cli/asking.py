@@ -1,0 +1,76 @@
+"""What a policy says of a request: for `explain` and `test`.
+
+Owns that the answer comes from the functions that the proxy enforces with: `wire.http1.read_request_line`, then
+`judging.judge.judge`. Must not know how it is told. Begin at `ask`.
+"""
+
+from typing import NamedTuple
+
+from sockproxy.errors import BadRequest
+from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Classified, Target
+from sockproxy.judging.identity import Principal
+from sockproxy.judging.judge import judge
+from sockproxy.judging.policy import Effect, Mode, Policy
+from sockproxy.operating.known import load_known_bodies
+from sockproxy.wire import http1
+
+BAD_REQUEST = "bad-request"
+
+
+class Answer(NamedTuple):
+    """What is told, in any format. `target` is None for one that cannot be read."""
+
+    effect: Effect
+    target: Target | None
+    classified: Classified
+    policy: str
+    rule: str
+    reason: str
+    shadow: Effect | None
+
+    @property
+    def operation_id(self) -> str:
+        """Empty for an unknown operation."""
+        return self.classified.operation.operation_id if self.classified.operation else ""
+
+    @property
+    def verdict(self) -> Effect:
+        """What the rules say, whether or not it is enforced."""
+        return self.effect if self.shadow is None else self.shadow
+
+
+def ask(
+    catalogue: Catalogue,
+    policy: Policy,
+    principal: Principal,
+    method: str,
+    raw_target: str,
+    *,
+    has_body: bool = False,
+    body: bytes | None = None,
+) -> Answer:
+    """The answer to a request with this method, target and body, as they are on the wire. `has_body`: it has more of one than
+    engines ignore, which may be all that is known of it."""
+    try:
+        # As the proxy does, which refuses what is no method and no target before anything is judged.
+        http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
+        target, classified, decision, *_ = judge(
+            *(catalogue, policy, principal, method, raw_target),
+            content_length=None if has_body else len(body or b""),
+            body=body or None,
+            bodies=load_known_bodies(),
+        )
+    except BadRequest as error:
+        return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
+    effect, _, detail, rule, policy_name, _, shadow = decision
+    return Answer(effect, target, classified, policy_name, rule, detail, shadow)
+
+
+def shadow_note(name: str, policy: Policy) -> str | None:
+    """What to say beside answers that are what a policy's rules say, if that is not what happens."""
+    if policy.mode is Mode.SHADOW:
+        return f"sockproxy: {name} is in shadow mode: what it denies here passes all the same"
+    rules = [rule.name for rule in (*policy.deny, *policy.allow) if rule.shadow]
+    if rules:
+        return f"sockproxy: {name} has rules in shadow ({', '.join(rules)}): what they deny here passes all the same"
+    return None

@@ -1,0 +1,93 @@
+"""`sockproxy learn`: from a record to the policy that it needed.
+
+Owns the options and what is said beside the policy. Which events count is `recording.learning`'s, what the file says is
+`operating.learning`'s. Ruled by: DESIGN, "The command line".
+"""
+
+import click
+
+from sockproxy.data import builtin_policy_names
+from sockproxy.judging.policy import UNKNOWN_SELECTOR
+from sockproxy.operating.cli import parameters
+from sockproxy.operating.cli.exits import ExitCode
+from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.learning import DEFAULT_NAME, learnt_policy
+from sockproxy.recording import trail
+from sockproxy.recording.learning import Learner
+
+
+@click.command(
+    epilog=parameters.examples(
+        "sockproxy learn audit.jsonl.2.gz audit.jsonl.1 audit.jsonl > learnt.yaml",
+        "sockproxy learn --against readonly --name dashboards audit.jsonl",
+        "sockproxy audit show --format json --operation ImageList audit.jsonl |\n    sockproxy learn --filtered -",
+    )
+    + "\n\n\b\nExit codes: 0 the policy allows what was recorded (with --against: P does),\n"
+    "1 it does not, or the record is broken, 2 wrong usage or an unreadable file."
+)
+@click.option(
+    "--against",
+    metavar="P",
+    shell_complete=parameters.complete_policy,
+    help="Print only what the policy P (built-in, or a file) lacks; exit code 1 if it lacks something.",
+)
+@click.option(
+    "--name",
+    type=parameters.parse_policy_name,
+    default=DEFAULT_NAME,
+    show_default=True,
+    metavar="NAME",
+    help="What the policy is called.",
+)
+@click.option("--denied", is_flag=True, help="Learn what was denied, too. Without it only what passed counts.")
+@click.option("--unknown", is_flag=True, help="Allow what sockproxy does not know (@unknown), if that was asked for.")
+@click.option("--filtered", is_flag=True, help="The record was filtered: do not check its chain.")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="AUDIT...",
+    type=click.Path(),
+    callback=lambda _context, _parameter, names: parameters.trail_files(names),
+)
+def learn(files: tuple[str, ...], against: str | None, name: str, denied: bool, unknown: bool, filtered: bool) -> int:
+    """Write the smallest policy that allows what was recorded.
+
+    What passed counts, under shadow also what would have been denied. Files are audit trails in any order; - is
+    standard input, *.gz is unpacked. The chain of each is checked, from wherever it begins.
+    """
+    catalogue = load_catalogue()
+    policy = parameters.load_policy(against, catalogue) if against is not None else None
+    learner = Learner(catalogue, policy, with_denied=denied)
+    for event in trail.read_events(files) if filtered else trail.read_verified(files):
+        learner.add(event)
+    _note(learner, unknown)
+    if against is not None and not learner.sightings and not learner.lacks_version:
+        click.echo(f"# {against} allows all of the {learner.seen.times} requests that were recorded.")
+        return ExitCode.DONE
+    extends = (against,) if against in builtin_policy_names() else ()
+    click.echo(learnt_policy(learner, name, extends=extends, with_unknown=unknown), nl=False)
+    is_enough = unknown or UNKNOWN_SELECTOR not in learner.sightings
+    return ExitCode.DONE if is_enough and against is None else ExitCode.NO
+
+
+def _note(learner: Learner, with_unknown: bool) -> None:
+    """What is not in the policy, on standard error."""
+    if not learner.seen.times:
+        click.echo("sockproxy: there is nothing in the record to learn from", err=True)
+    if learner.left_out:
+        click.echo(
+            f"sockproxy: left out what was denied, {_times(learner.left_out)}; --denied learns it, too", err=True
+        )
+    unknown = learner.sightings.get(UNKNOWN_SELECTOR)
+    if unknown is not None and not with_unknown:
+        click.echo(
+            f"sockproxy: left out what sockproxy does not know, {_times(unknown.times)}; --unknown allows all of that kind",
+            err=True,
+        )
+    for operation_id, rule in learner.forbidden.items():
+        click.echo(f"sockproxy: {operation_id} is denied by {rule}, whatever allows it", err=True)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

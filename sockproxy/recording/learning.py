@@ -1,0 +1,174 @@
+"""What was asked for, counted: from audit events to what a policy has to allow so that all of it passes.
+
+Owns which events count, and how much is remembered of them: bounded by the number of operations, not of events. Must not
+know files (`trail` reads them) nor how a policy is written. Begin at `Learner.add`.
+
+What counts is what passed, under shadow also what would have been denied: that is what one wants to learn. What was
+denied counts only if it is asked for; what could not be read never does. A request is judged anew from its method and
+target, so that a record of an older sockproxy is read by the names of today; of a body the record tells its size only.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from sockproxy.errors import BadRequest
+from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, parse_target
+from sockproxy.judging.identity import identify
+from sockproxy.judging.judge import CREATES_TOO, IGNORED_BODY_BYTES, as_create, starts_with_host_config
+from sockproxy.judging.policy import (
+    ANY_API_VERSION,
+    UNKNOWN_SELECTOR,
+    AccessRequest,
+    ApiVersions,
+    Effect,
+    Policy,
+    Reason,
+    decide,
+)
+from sockproxy.recording.event import BAD_REQUEST, Event
+from sockproxy.recording.trail import peer_of, principal_of
+
+PRINCIPALS_MAX = 8
+"""Who asked for an operation: so many are named, as many as a reader looks at."""
+
+EXAMPLES_MAX = 8
+"""Unknown requests of which method and path are kept."""
+
+
+TEXT_CHARACTERS_MAX = 120
+"""What is kept of a principal, or of an unknown path: a line. A path may have 256 KiB."""
+
+
+@dataclass(slots=True)
+class Sighting:
+    """What was seen of an operation. `principals`: the first to ask, with the program where it is known; `has_more`: and
+    others. `examples`: methods and paths, for what is unknown only."""
+
+    decided: int = 0
+    completed: int = 0
+    first_time: str = ""
+    last_time: str = ""
+    principals: Counter[str] = field(default_factory=Counter)
+    has_more: bool = False
+    examples: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def times(self) -> int:
+        """How many requests, though a record may begin or end between the two lines of one."""
+        return max(self.decided, self.completed)
+
+    def add(self, event: Event, example: str) -> None:
+        """One more event."""
+        is_completed = event["stage"] == "completed"
+        self.completed += is_completed
+        self.decided += not is_completed
+        time, who = str(event["time"])[:TEXT_CHARACTERS_MAX], _who(event)
+        self.first_time = min(filter(None, (self.first_time, time)), default="")
+        self.last_time = max(self.last_time, time)
+        if who in self.principals or len(self.principals) < PRINCIPALS_MAX:
+            self.principals[who] += 1
+        else:
+            self.has_more = True
+        if example and len(self.examples) < EXAMPLES_MAX:
+            self.examples[example] = None
+
+
+class Learner:
+    """Learns from events. `sightings`: operationId (or `@unknown`) -> what was seen; with a policy `against` only what
+    that one does not allow. `forbidden`: operationId -> its deny rule, against which no allow rule helps."""
+
+    def __init__(self, catalogue: Catalogue, against: Policy | None = None, *, with_denied: bool = False) -> None:
+        self.catalogue = catalogue
+        self.sightings: dict[str, Sighting] = {}
+        self.forbidden: dict[str, str] = {}
+        self.seen = Sighting()  # all that counts, also what `against` allows
+        self.oldest: ApiVersion | None = None
+        self.newest: ApiVersion | None = None
+        self.unversioned = False
+        self.lacks_version = False  # `against` does not admit an API version that was asked for
+        self.left_out = 0  # denied requests that were not learnt
+        self._with_denied = with_denied
+        self._versions = against.api_versions if against else ANY_API_VERSION
+        # What it says of operations; whether it admits the API version is another question.
+        self._against = replace(against, api_versions=ANY_API_VERSION) if against else None
+
+    def add(self, event: Event) -> None:
+        """Learns from an event, if it counts."""
+        if event["reason"] == BAD_REQUEST:
+            return
+        if event["effect"] != "allow" and not self._with_denied:
+            self.left_out += event["stage"] == "decided"
+            return
+        try:
+            request = _request(self.catalogue, event)
+        except BadRequest:
+            return  # lawful: what cannot be read is answered 400, whatever a policy says
+        self.seen.add(event, "")
+        self._add_version(request.api_version)
+        for one in self._asked(request, event):
+            self._see(one, event)
+
+    def keep(self, policy: Policy) -> None:
+        """Remembers that a policy allows what it does: what was learnt by one that ran before."""
+        for rule in policy.allow:
+            for operation_id in rule.operations:
+                self.sightings.setdefault(operation_id, Sighting())
+        oldest, _, unversioned = policy.api_versions
+        self.oldest = min(filter(None, (self.oldest, oldest)), default=None)
+        self.unversioned |= unversioned
+
+    @property
+    def api_versions(self) -> ApiVersions:
+        """What has to be admitted. There is no newest: a client that is updated asks for a newer one."""
+        return ApiVersions(self.oldest, None, self.unversioned)
+
+    def _add_version(self, version: ApiVersion | None) -> None:
+        self.lacks_version |= not self._versions.admit(version)
+        if version is None:
+            self.unversioned = True
+            return
+        self.oldest = version if self.oldest is None else min(self.oldest, version)
+        self.newest = version if self.newest is None else max(self.newest, version)
+
+    def _asked(self, request: AccessRequest, event: Event) -> Iterable[AccessRequest]:
+        yield request
+        if starts_with_host_config(request.classified, request.api_version) and has_body(event):
+            yield as_create(self.catalogue, request)
+
+    def _see(self, request: AccessRequest, event: Event) -> None:
+        name = _selector(request.classified)
+        if self._against is not None:
+            decision = decide(self._against, request)
+            if decision.verdict is Effect.ALLOW:
+                return
+            if decision.reason is Reason.DENIED_BY_RULE:
+                self.forbidden[name] = decision.rule
+        example = f"{request.method} {request.path}"[:TEXT_CHARACTERS_MAX] if name == UNKNOWN_SELECTOR else ""
+        self.sightings.setdefault(name, Sighting()).add(event, example)
+
+
+def _request(catalogue: Catalogue, event: Event) -> AccessRequest:
+    method = str(event["method"])
+    target = parse_target(method, str(event["target"]))
+    classified = catalogue.classify(method, target.path, target.version)
+    return AccessRequest(identify(peer_of(event)), classified, target.version, method, target.path)
+
+
+def has_body(event: Event) -> bool:
+    """Whether the record shows a body that counts. A decided line knows of it only where it was the reason."""
+    bytes_in = event["bytes_in"]
+    is_large = isinstance(bytes_in, int) and bytes_in > IGNORED_BODY_BYTES
+    return is_large or str(event["reason"]).startswith(CREATES_TOO)
+
+
+def _selector(classified: Classified) -> str:
+    """What a rule has to select."""
+    operation, in_version, _, _ = classified
+    return operation.operation_id if operation is not None and in_version else UNKNOWN_SELECTOR
+
+
+def _who(event: Event) -> str:
+    exe = peer_of(event).exe
+    who = f"{principal_of(event)} ({exe})" if exe else principal_of(event)
+    return who[:TEXT_CHARACTERS_MAX]
