@@ -26,7 +26,7 @@ from sockproxy.judging.judge import judge
 from sockproxy.operating.cli import parameters, running
 from sockproxy.operating.cli.root import Root
 from sockproxy.operating.config import load_policy
-from sockproxy.operating.known import load_catalogue, load_known_bodies
+from sockproxy.operating.known import load_catalogue
 from sockproxy.wire import http1
 from tests.cli_runs import run, run_process
 
@@ -125,9 +125,7 @@ def test_explain_says_what_is_enforced(policy: str, method: str, target: str, fa
     principal = identify(Peer("here", "tcp" if "address" in facts else "unix", **facts))
     try:
         head = http1.parse_request_head(f"{method} {target} HTTP/1.1\r\nHost: d\r\n\r\n".encode(), 10)
-        _, classified, decision, *_ = judge(
-            CATALOGUE, load_known_bodies(), POLICIES[policy], principal, head.method, head.target
-        )
+        _, classified, decision, *_ = judge(CATALOGUE, POLICIES[policy], principal, head.method, head.target)
     except BadRequest as error:
         assert (told["effect"], told["reason"]) == ("deny", f"bad-request: {error.detail}")
         assert result.exit_code == 1

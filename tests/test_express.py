@@ -299,9 +299,10 @@ class PlayedEngine:
             length = re.search(rb"Content-Length: (\d+)", head)
             self.requests.append(head + await peer.receive(int(length[1]) if length else 0))
             answer = next(self._answers)
-            for piece in answer.pieces(head.split(b" ")[0]):
-                await peer.send(piece)
-                await until(lambda: is_taken(peer))
+            with suppress(BrokenPipeError, ConnectionResetError):  # the proxy ends what it cannot read
+                for piece in answer.pieces(head.split(b" ")[0]):
+                    await peer.send(piece)
+                    await until(lambda: is_taken(peer))
             if answer.ends:
                 break
         peer.close()
