@@ -17,6 +17,7 @@ from sockproxy.operating.config.document import DOCUMENT
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Flag,
     Key,
     Keys,
     ListOf,
@@ -77,13 +78,15 @@ def _property(key: Key, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _say(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
     match shape:
-        case Text(pattern=pattern, length_max=length_max):
-            said = {"pattern": pattern} if pattern else {"minLength": 1}
+        case Text(pattern=pattern, length_max=length_max, is_empty_right=is_empty_right):
+            said: dict[str, Any] = {"pattern": pattern} if pattern else {} if is_empty_right else {"minLength": 1}
             return {"type": "string"} | said | ({"maxLength": length_max} if length_max else {})
         case NameOrNumber():
             return {"type": ["string", "integer"]}
         case Choice(words=words):
             return {"type": "string", "enum": list(words)}
+        case Flag():
+            return {"type": "boolean"}
         case Number(is_whole=is_whole):
             return {"type": "integer" if is_whole else "number", "minimum": 0}
         case Constant(value=value):

@@ -15,6 +15,7 @@ from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Docume
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Flag,
     Keys,
     ListOf,
     Named,
@@ -187,6 +188,8 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
             *others, last = map(quoted, shape.words)
             words = f"{', '.join(others)} or {last}" if others else last
             return f"expected {words}, not {_shown(node)}{did_you_mean(node.text, shape.words)}"
+        case Flag():
+            return "" if type(value) is bool else f"expected true or false, not {_shown(node)}"
         case Number():
             kind = "a whole number" if shape.is_whole else "a number"
             if type(value) is not int and (shape.is_whole or type(value) is not float or not math.isfinite(value)):
@@ -204,6 +207,8 @@ def _what_is_wrong_with_text(shape: Text, node: Node) -> str:
     value = node.value
     if type(value) in (int, float):
         return f'{shape.number}; write it in quotes: "{node.text}"'
+    if value == "" and shape.is_empty_right:
+        return ""
     if not isinstance(value, str) or not value or not re.fullmatch(shape.pattern or ".*", value, re.DOTALL):
         return f"{shape.form}, not {_shown(node)}"
     if shape.length_max is not None and len(value) > shape.length_max:
