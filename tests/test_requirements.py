@@ -6,6 +6,7 @@ The rows are read by `payload` as a client would send them, so that the spelling
 import json
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from sockproxy.judging.requirements.kinds import KINDS
 from sockproxy.judging.requirements.references import complete_pattern, image_id, parse_reference, reference_globs
 from sockproxy.judging.requirements.resources import parse_size
 from sockproxy.judging.requirements.wording import SHOWN_CHARACTERS_MAX, shown
+from sockproxy.operating.config.requirements import EXAMPLES, NOTES, RequireDocument
+from sockproxy.operating.config.shapes import Flag, ListOf, Named, Number, Shape, Text, keys_of
 
 BODIES = Bodies(*load_bodies())
 OPERATIONS = load_operations()
@@ -184,6 +187,48 @@ def test_what_can_never_fit_is_told_when_it_is_made(key: str, value: Any) -> Non
 
 def test_sizes() -> None:
     assert [parse_size(f"2{unit}") for unit in ("B", "KiB", "MiB", "GiB", "TiB")] == [2 * 1024**n for n in range(5)]
+
+
+# How a file says them
+
+
+def test_each_kind_has_a_key_an_example_and_no_more() -> None:
+    assert set(EXAMPLES) == set(keys_of(RequireDocument)) == set(KINDS)
+    assert set(NOTES) <= set(KINDS)
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_example_is_as_its_shape_and_can_be_made(key: str) -> None:
+    given = yaml.safe_load(EXAMPLES[key])
+    assert given.keys() == {key}
+    KINDS[key].make(read(keys_of(RequireDocument)[key].shape, given[key]), ())
+
+
+def read(shape: Shape, value: Any) -> Any:
+    match shape:
+        case ListOf(item=item):
+            assert isinstance(value, list)
+            return tuple(read(item, one) for one in value)
+        case Named(item=item, pattern=pattern):
+            assert all(re.fullmatch(pattern, name) for name in value)
+            return {name: read(item, one) for name, one in value.items()}
+        case Text(pattern=pattern, is_empty_right=is_empty_right):
+            assert isinstance(value, str)
+            assert (value or is_empty_right) and re.fullmatch(pattern or ".*", value)
+        case Flag():
+            assert isinstance(value, bool)
+        case Number(is_whole=is_whole):
+            assert isinstance(value, int if is_whole else int | float)
+        case _:
+            raise TypeError(shape)
+    return value
+
+
+def test_the_page_is_as_the_keys() -> None:
+    """After a change: .venv/bin/python docs/make_requirements.py"""
+    docs = Path(__file__).parents[1] / "docs"
+    page = runpy.run_path(str(docs / "make_requirements.py"))["render"]()
+    assert page == (docs / "requirements.md").read_text(encoding="utf-8")
 
 
 # Patterns
