@@ -78,8 +78,8 @@ def _property(key: Key, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _say(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
     match shape:
-        case Text(pattern=pattern, length_max=length_max):
-            said = {"pattern": pattern} if pattern else {"minLength": 1}
+        case Text(pattern=pattern, length_max=length_max, is_empty_right=is_empty_right):
+            said: dict[str, Any] = {"pattern": pattern} if pattern else {} if is_empty_right else {"minLength": 1}
             return {"type": "string"} | said | ({"maxLength": length_max} if length_max else {})
         case NameOrNumber():
             return {"type": ["string", "integer"]}

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Text(NamedTuple):
-    """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number."""
+    """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number. Empty text
+    is wrong unless it is said to be right."""
 
     form: str = "expected text"
     pattern: str = ""
     length_max: int | None = None
     number: str = "a number where text belongs"
+    is_empty_right: bool = False
 
 
 class NameOrNumber(NamedTuple):

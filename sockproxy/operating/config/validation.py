@@ -219,6 +219,8 @@ def _what_is_wrong_with_text(shape: Text, node: Node) -> str:
     value = node.value
     if type(value) in (int, float):
         return f'{shape.number}; write it in quotes: "{node.text}"'
+    if value == "" and shape.is_empty_right:
+        return ""
     if not isinstance(value, str) or not value or not re.fullmatch(shape.pattern or ".*", value, re.DOTALL):
         return f"{shape.form}, not {_shown(node)}"
     if shape.length_max is not None and len(value) > shape.length_max:

@@ -1,0 +1,176 @@
+"""`bind_sources` and `read_only_binds`: which of the host's directories a container may see, and whether it may write there.
+
+Owns every way to name a host path as something to mount: Binds, Mounts, and local volumes whose options bind. Must not know
+the file system. Begin at `sources`. Paths are judged after lexical cleaning, as the engine cleans them. What no pure code
+can know is where a symbolic link leads: an allowed directory must be one in which no client can make links. Whoever can ask
+the engine's file system asks `sources` for the paths, resolves them, and holds them against `path_globs` once more.
+
+A named volume is judged only as far as the request tells: what it was made of earlier stands elsewhere.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
+from sockproxy.judging.requirements.globs import Globs
+from sockproxy.judging.requirements.places import (
+    CREATE,
+    HOST,
+    SERVICES,
+    START,
+    host_config,
+    mount_type,
+    mounts,
+    no_containers,
+)
+from sockproxy.judging.requirements.wording import listed, shown
+
+OPERATIONS = frozenset({CREATE, START, "VolumeCreate", *SERVICES})
+
+_BIND_WORDS = frozenset({"bind", "rbind"})
+# What a tmpfs may be told (tmpfs(5), mount(8)); none of it names a path, and none moves another mount.
+_TMPFS_WORDS = frozenset(
+    {
+        *("size", "mode", "uid", "gid", "nr_blocks", "nr_inodes", "huge", "defaults", "sync", "async", "dirsync"),
+        *("ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime", "diratime", "nodiratime"),
+        *("relatime", "norelatime", "strictatime", "nostrictatime"),
+    }
+)
+_LOCAL_OPTIONS = frozenset({"type", "o", "device", "size"})
+_NO_PATH = frozenset({"VOLUME", "TMPFS", "IMAGE", "CLUSTER"})
+
+
+class Source(NamedTuple):
+    """A part of the host that is asked for. `problem` says why its path cannot be told; then there is none."""
+
+    field: str
+    path: str
+    is_read_only: bool
+    problem: str = ""
+
+
+def make_bind_sources(patterns: Iterable[str], _others: Collection[str] = ()) -> Check:
+    """That every path fits one of the patterns."""
+    globs = path_globs(patterns)
+
+    def check(facts: Facts) -> Unmet | None:
+        if (unmet := no_containers(facts)) is not None:
+            return unmet
+        for field, path, _, problem in sources(facts):
+            if problem:
+                return Unmet(field, f"{problem}; bind_sources allows {listed(globs.patterns)}")
+            if not globs.fit(clean(path)):
+                return Unmet(field, f"has the source {shown(path)}; bind_sources allows {listed(globs.patterns)}")
+        return None
+
+    return check
+
+
+def make_read_only(is_required: bool, _others: Collection[str] = ()) -> Check:
+    """That nothing of the host can be written."""
+
+    def check(facts: Facts) -> Unmet | None:
+        if (unmet := no_containers(facts)) is not None:
+            return unmet
+        for field, path, is_read_only, _ in sources(facts):
+            if not is_read_only:
+                return Unmet(field, f"binds {shown(path)} for writing; read_only_binds requires ro")
+        return None
+
+    return check if is_required else lambda facts: None
+
+
+KIND = Kind(OPERATIONS, make_bind_sources)
+READ_ONLY_KIND = Kind(OPERATIONS, make_read_only)
+
+
+def path_globs(patterns: Iterable[str]) -> Globs:
+    """Patterns of absolute paths, of which `*` takes one part and `**` any number. Raises ValueError for one that no clean
+    path can fit."""
+    globs = Globs(patterns, "/")
+    for pattern in globs.patterns:
+        if not pattern.startswith("/") or clean(pattern) != pattern:
+            raise ValueError(
+                f"{shown(pattern)} fits no path: it begins with / and has no //, no . or .. and no / at the end"
+            )
+    return globs
+
+
+def clean(path: str) -> str:
+    """An absolute path as the engine cleans it (Go's path.Clean), by its text alone."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def sources(facts: Facts) -> Iterator[Source]:
+    """All that a request would mount of the host."""
+    if facts.operation_id == "VolumeCreate":
+        yield from _volume("", facts.body.get("Driver", ""), "DriverOpts", facts.body.get("DriverOpts", {}))
+        return
+    if facts.operation_id not in SERVICES:
+        config = host_config(facts) or {}
+        for at, text in enumerate(config.get("Binds", ())):
+            yield from _bind(f"{HOST}.Binds[{at}]", text)
+        for at, text in enumerate(config.get("VolumesFrom", ())):
+            problem = f"takes the mounts of {shown(text)}, which the request does not tell"
+            yield Source(f"{HOST}.VolumesFrom[{at}]", text, _is_read_only(text.partition(":")[2]), problem)
+    for place, mount in mounts(facts):
+        yield from _mount(place, mount)
+
+
+def _bind(field: str, text: str) -> Iterator[Source]:
+    """`SOURCE:TARGET[:MODE]`. One that does not begin with a slash is the name of a volume; a target alone makes one."""
+    source, *more = text.split(":")
+    if len(more) > 2 or "\0" in text:
+        yield Source(field, text, False, f"is {shown(text)}, which is no bind")
+    elif more and source.startswith("/"):
+        yield Source(field, source, _is_read_only(more[1] if len(more) == 2 else ""))
+
+
+def _is_read_only(mode: str) -> bool:
+    return "ro" in mode.split(",")
+
+
+def _mount(place: str, mount: Mapping[str, Any]) -> Iterator[Source]:
+    kind, path = mount_type(mount), mount.get("Source", "")
+    if kind == "BIND" or path.startswith("/"):  # no volume or image has such a name
+        is_path = path.startswith("/") and "\0" not in path
+        problem = "" if is_path else f"is {shown(path)}, which is no absolute path"
+        yield Source(f"{place}.Source", path, mount.get("ReadOnly", False), problem)
+    elif kind not in _NO_PATH:
+        yield Source(
+            f"{place}.Type", path, False, f"is {shown(mount['Type'])}, of which it is not known what it mounts"
+        )
+    driver = mount.get("VolumeOptions", {}).get("DriverConfig", {})
+    yield from _volume(
+        f"{place}.VolumeOptions.DriverConfig.", driver.get("Name", ""), "Options", driver.get("Options", {})
+    )
+
+
+def _volume(place: str, driver: str, name: str, options: Mapping[str, str]) -> Iterator[Source]:
+    """What a volume of these options mounts (moby, volume/local/local_unix.go: `device`, `type` and `o` go to mount(2))."""
+    if not any(options.values()):
+        return
+    words = options.get("o", "").split(",")
+    is_read_only = [word for word in words if word in ("ro", "rw")][-1:] == ["ro"]
+    device, kind = options.get("device", ""), options.get("type", "")
+    if driver not in ("", "local"):
+        problem = f"are set; what the driver {shown(driver)} mounts by them is not known"
+        yield Source(place + name, device, False, problem)
+    elif not options.keys() <= _LOCAL_OPTIONS:
+        yield Source(place + name, device, False, f"has other options than {listed(sorted(_LOCAL_OPTIONS))}")
+    elif not _BIND_WORDS.isdisjoint(words):
+        is_path = device.startswith("/") and "\0" not in device
+        problem = "" if is_path else f"is {shown(device)}, which is no absolute path"
+        yield Source(f"{place}{name}.device", device, is_read_only, problem)
+    elif kind == "tmpfs":
+        if not {word.partition("=")[0] for word in words if word} <= _TMPFS_WORDS:
+            yield Source(f"{place}{name}.o", device, is_read_only, "has options that no tmpfs needs")
+    elif kind or device or options.get("o"):
+        problem = f"is {shown(kind)}, which is neither a bind nor a tmpfs"
+        yield Source(f"{place}{name}.type", device, is_read_only, problem)

@@ -1,0 +1,28 @@
+"""How an unmet requirement speaks: the value that was asked for and what is allowed, in one line that a terminal can show.
+
+Owns how values are shown. Must not know what is required. Begin at `shown`.
+"""
+
+from collections.abc import Iterable
+
+SHOWN_CHARACTERS_MAX = 80  # a line of a terminal; what is wrong shows at the beginning
+
+
+def shown(value: str) -> str:
+    """A value in quotation marks, cut, without characters that a terminal obeys."""
+    return f'"{_cut(value)}"'
+
+
+def is_value(value: str) -> str:
+    """What a field is: `is "host"`, `is not set`."""
+    return f"is {shown(value)}" if value else "is not set"
+
+
+def listed(values: Iterable[str]) -> str:
+    """What is allowed, as it was written; the empty one is shown as such."""
+    return _cut(", ".join(value or '""' for value in values)) or "none"
+
+
+def _cut(text: str) -> str:
+    kept = text[:SHOWN_CHARACTERS_MAX] + ("..." if len(text) > SHOWN_CHARACTERS_MAX else "")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in kept)

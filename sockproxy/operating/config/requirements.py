@@ -1,0 +1,167 @@
+"""What `require:` of an allow rule looks like in a file: its keys, their shapes, what each asks, and an example of each.
+
+Owns how requirements are written and described; docs/requirements.md comes from here. Must not know what they lead to: what
+a value means is said by `sockproxy.judging.requirements.kinds`, key by key. Begin at `RequireDocument`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sockproxy.judging.requirements.resources import SIZE
+from sockproxy.operating.config.shapes import Flag, ListOf, Named, Number, Text, key
+
+_NOTHING_FITS = "is empty: nothing would fit; leave the key out to require nothing"
+
+PATTERN = Text("expected a pattern", is_empty_right=True)
+PATTERNS = ListOf(PATTERN)
+_SOME = ListOf(Text("expected a pattern"), when_empty=_NOTHING_FITS)
+_LABELS = Named(PATTERN, r"[!-~]{1,255}", "the name of a label has up to 255 visible characters")
+_PARAMETERS = Named(PATTERN, r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a parameter has letters, digits, - and _")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequireDocument:
+    """What a request has to be like for the rule to allow it. All that is required has to be met."""
+
+    bind_sources: tuple[str, ...] | None = key(
+        PATTERNS,
+        "The host's paths that may be mounted, by Binds, Mounts or the options of a local volume. In a pattern * takes one "
+        "part of a path and ** any number; /srv/** is what is below /srv, and not /srv itself. An empty list allows none.",
+        default=None,
+    )
+    read_only_binds: bool | None = key(
+        Flag(), "true: what is mounted of the host must be mounted for reading only.", default=None
+    )
+    images: tuple[str, ...] | None = key(
+        _SOME,
+        "The images that may be used, pulled, pushed or made, by their full names: busybox is "
+        "docker.io/library/busybox:latest, in patterns as well. * takes no /, : or @; ** takes all; the tag * takes digests, "
+        "too.",
+        default=None,
+    )
+    image_digest: bool | None = key(
+        Flag(), "true: images must be named with a digest, as NAME@sha256:...", default=None
+    )
+    names: tuple[str, ...] | None = key(
+        _SOME, "The names that a new container, volume, network, service, secret or config may have.", default=None
+    )
+    labels: Mapping[str, str] | None = key(
+        _LABELS, "Labels that a new object must carry, and what their values may be: A|B is either.", default=None
+    )
+    networks: tuple[str, ...] | None = key(
+        PATTERNS,
+        "The networks that may be joined. What is not named is bridge. host and container:NAME have to be listed as such.",
+        default=None,
+    )
+    runtimes: tuple[str, ...] | None = key(PATTERNS, 'The runtimes; "" is the engine\'s own choice.', default=None)
+    users: tuple[str, ...] | None = key(
+        PATTERNS,
+        'Users, as USER or USER:GROUP; "" is the user that the image (for an exec, the container) has.',
+        default=None,
+    )
+    log_drivers: tuple[str, ...] | None = key(PATTERNS, 'Log drivers; "" is the engine\'s default.', default=None)
+    volume_drivers: tuple[str, ...] | None = key(
+        PATTERNS, "Drivers of volumes; where none is named it is local.", default=None
+    )
+    capabilities: tuple[str, ...] | None = key(
+        PATTERNS,
+        "Capabilities that may be added, with or without CAP_, in any case. Privileged is all of them. An empty list "
+        "allows none.",
+        default=None,
+    )
+    devices: tuple[str, ...] | None = key(
+        PATTERNS,
+        'Devices: host paths, rules of the device cgroup ("c 10:229 rwm"), requests by driver ("request:nvidia"). '
+        "Privileged is none of them. An empty list allows none.",
+        default=None,
+    )
+    sysctls: tuple[str, ...] | None = key(
+        PATTERNS, "Names of sysctls that may be set. An empty list allows none.", default=None
+    )
+    ports: tuple[str, ...] | None = key(
+        PATTERNS,
+        "Ports of the host, as [ADDRESS:]PORTS[/PROTOCOL]. Only * takes a port that the engine chooses. An empty list "
+        "allows none.",
+        default=None,
+    )
+    memory_max: str | None = key(
+        Text("expected a size, as in 512MiB", pattern=SIZE, number="a number where a size belongs, as in 512MiB"),
+        "Memory has to be limited, to at most that. Units: B, KiB, MiB, GiB, TiB.",
+        default=None,
+    )
+    cpus_max: float | None = key(
+        Number(is_whole=False),
+        "CPU time has to be limited, to at most that many CPUs; 1.5 is one and a half.",
+        default=None,
+    )
+    pids_max: int | None = key(
+        Number(is_whole=True), "The number of processes has to be limited, to at most that.", default=None
+    )
+    query: Mapping[str, str] | None = key(
+        _PARAMETERS,
+        "What the values of parameters may be: A|B is either, and an empty alternative is an absent parameter.",
+        default=None,
+    )
+
+
+REQUIRE_TITLE = "Requirements"
+
+EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "bind_sources": "bind_sources: [/srv/**, /etc/localtime]",
+        "read_only_binds": "read_only_binds: true",
+        "images": 'images: ["busybox:*", "registry.example.com/**"]',
+        "image_digest": "image_digest: true",
+        "names": "names: [ci-*]",
+        "labels": "labels: {owner: ci, stage: test|staging}",
+        "networks": "networks: [ci-*, none]",
+        "runtimes": 'runtimes: ["", runsc]',
+        "users": 'users: ["1000:1000", nobody]',
+        "log_drivers": 'log_drivers: ["", json-file, local]',
+        "volume_drivers": "volume_drivers: [local]",
+        "capabilities": "capabilities: [NET_BIND_SERVICE]",
+        "devices": "devices: [/dev/fuse, request:nvidia]",
+        "sysctls": "sysctls: [net.ipv4.ip_unprivileged_port_start]",
+        "ports": 'ports: ["8000-8999", "127.0.0.1:*"]',
+        "memory_max": "memory_max: 512MiB",
+        "cpus_max": "cpus_max: 1.5",
+        "pids_max": "pids_max: 200",
+        "query": 'query: {signal: "SIGTERM|SIGHUP"}',
+    }
+)
+"""Key -> a line of YAML that uses it."""
+
+NOTES: Mapping[str, str] = MappingProxyType(
+    {
+        "bind_sources": "Paths are cleaned as text (`/srv/../etc` is `/etc`). Symbolic links are not followed: list only "
+        "directories in which no client can make links, or a link to `/` is all it takes. VolumesFrom is refused, since the "
+        "request does not tell what it brings. A named volume is what it was made as: judge `VolumeCreate` by the same "
+        "requirement, and keep others from making volumes. Options of other volume drivers, and of local volumes that are "
+        "neither binds nor tmpfs, are refused.",
+        "read_only_binds": "For a local volume that binds, `o` has to have `ro`. Below API 1.44 what is mounted beneath a "
+        "bound directory stays writable.",
+        "images": "Where the engine takes all tags (a pull or push without one) the pattern has to take all: `busybox:*`. "
+        "Beside a digest the engine does not look at the tag, and neither does this. Ids are no names: `sha256:*` allows "
+        "them, for whatever image they are of; a name of hexadecimal digits alone needs a tag, or it may be an id. An import "
+        "is none of these. A build is judged by the names that it gives (`t`, and those in `outputs`), and has to give one; "
+        "what its Dockerfile takes from is not known. `ImageLoad` names what it likes: do not allow it beside this.",
+        "names": "A container's name is judged without the slash in front.",
+        "labels": "A volume that is there already keeps its labels.",
+        "networks": "`default` is `bridge`. An id is not the name of a network. All that are named count: the mode, the "
+        "endpoints, and the id that an endpoint may have.",
+        "users": "The spelling counts: `0`, `00` and `root` are three values. Groups that are added (GroupAdd) are not "
+        "asked for.",
+        "log_drivers": "The options of a driver are not asked for.",
+        "volume_drivers": "A volume that is there already keeps its driver.",
+        "devices": "Paths are cleaned as text, and a directory gives all devices below it.",
+        "sysctls": "Those of an endpoint (API 1.46 on) count, too.",
+        "ports": "Without an address a pattern is for all of them. A container in the network of the host, or of another "
+        "container, is refused unless `*` is listed: its ports are not in the request.",
+        "memory_max": "Swap may be as much again.",
+        "cpus_max": "By NanoCpus, or CpuQuota in CpuPeriod; an update that changes one of the latter has to name both.",
+        "query": "All values that are given have to fit, as text: a switch is on by `1`, `true` or any other text but `0`, "
+        "`no`, `false`, `none` and nothing.",
+    }
+)
+"""Key -> what else has to be known to whoever uses it."""
