@@ -140,8 +140,9 @@ CONTROLS: tuple[Control, ...] = (
         "Host path volumes, volume types",
         ("Mount",),
         mount("volume", "tmpfs", "image"),
-        relaxed=_under("bind_sources", mount("volume", "tmpfs", "image", "bind")),
-        why="`npipe` and `cluster` are denied under every key. Kubernetes' restricted takes image volumes, too, from 1.31 on.",
+        mount("volume", "tmpfs"),
+        _under("bind_sources", mount("bind")),
+        "`npipe` and `cluster` are denied under every key.",
     ),
     Control("Host path volumes", ("BindOptions.Propagation",), one_of(*PROPAGATIONS)),
     Control(
@@ -167,11 +168,6 @@ CONTROLS: tuple[Control, ...] = (
         ("HostConfig.VolumesFrom",),
         EMPTY,
         why="Takes all that another container has mounted, host paths among it.",
-    ),
-    Control(
-        "Host path volumes",
-        ("Config.Volumes",),
-        keys("paths in the container", lambda path: ":" not in path),
     ),
     Control(
         "Host ports",

@@ -94,7 +94,7 @@ HELD: Mapping[str, str] = MappingProxyType(
 _UNRESTRICTED = {
     "Config": "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env ExposedPorts"
     " Hostname Image Labels MacAddress NetworkDisabled OnBuild OpenStdin Shell StdinOnce StopSignal"
-    " StopTimeout Tty WorkingDir",
+    " StopTimeout Tty Volumes WorkingDir",
     "HostConfig": "AutoRemove ConsoleSize ContainerIDFile Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init"
     " ReadonlyRootfs ShmSize Tmpfs",
     "Resources": "BlkioBps BlkioIOps BlkioWeight CpuCount CpuPercent CpuPeriod CpuQuota CpuShares CpusetCpus"
