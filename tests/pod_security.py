@@ -70,3 +70,33 @@ def facts(operation_id: str, body: Any) -> Facts:
 
 def ask(operation_id: str, body: Any, level: str, beside: Collection[str] = ()) -> Unmet | None:
     return make(level, beside)(facts(operation_id, body))
+
+
+class Ordinary(NamedTuple):
+    """A create that nobody needs to fear."""
+
+    name: str
+    body: dict[str, Any]
+    level: str = "baseline"
+    beside: tuple[str, ...] = ()
+
+
+def load_ordinary() -> list[Ordinary]:
+    """Creates as docker's own command line client was seen to write them, one a flag, and as others do."""
+    recorded = json.loads((CASES / "pod_security_clients.json").read_text(encoding="utf-8"))
+    written = yaml.safe_load((CASES / "pod_security_ordinary.yaml").read_text(encoding="utf-8"))
+    flags = (
+        Ordinary(f"{client} {row['flags']}", _changed(recorded["plain"][client], row["body"]), beside=("ports",))
+        for row in recorded["rows"]
+        for client in row["clients"]
+    )
+    others = (
+        Ordinary(row["id"], row["create"], row.get("level", "baseline"), tuple(row.get("beside", ())))
+        for row in written
+    )
+    return [*flags, *others]
+
+
+def _changed(plain: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """What a client sends without a flag, with what a flag changes."""
+    return plain | changes | {"HostConfig": plain["HostConfig"] | changes.get("HostConfig", {})}

@@ -23,7 +23,7 @@ from sockproxy.judging.requirements.pod_security.fields import EMBEDDED, HELD, K
 from sockproxy.judging.requirements.pod_security.rules import SHOWN_CHARACTERS
 from sockproxy.judging.requirements.pod_security.tree import Tree, grow, judge, names_of
 
-from .pod_security import Row, ask, facts, load_rows
+from .pod_security import Ordinary, Row, ask, facts, load_ordinary, load_rows
 
 ROWS = load_rows()
 TYPES = load_bodies().types
@@ -39,6 +39,18 @@ def name_of(row: Row) -> str:
 def test_a_row_is_answered_as_it_says(row: Row) -> None:
     unmet = ask(row.operation_id, row.body, row.level, row.beside)
     assert (unmet.field if unmet else "") == row.denied
+
+
+@pytest.mark.parametrize("ordinary", load_ordinary(), ids=lambda each: each.name)
+def test_an_ordinary_create_is_met(ordinary: Ordinary) -> None:
+    assert ask("ContainerCreate", ordinary.body, ordinary.level, ordinary.beside) is None
+    assert ask("ContainerCreate", ordinary.body, "baseline", ordinary.beside) is None
+
+
+@pytest.mark.parametrize("ordinary", load_ordinary(), ids=lambda each: each.name)
+def test_only_what_is_published_or_bound_needs_a_key_beside_it(ordinary: Ordinary) -> None:
+    unmet = ask("ContainerCreate", ordinary.body, "baseline")
+    assert unmet is None or unmet.field.startswith(("HostConfig.P", "HostConfig.Binds"))
 
 
 def names_in_denials(field: str) -> set[str]:

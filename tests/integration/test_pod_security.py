@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ..pod_security import IMAGE, Row, facts, load_rows
+from ..pod_security import BODIES, IMAGE, Ordinary, Row, facts, load_ordinary, load_rows
 from .dialogue import Answer, Api
 from .dockerd import Dockerd
 
@@ -114,3 +114,23 @@ def test_a_volume_that_is_denied_yields_the_power(api: Api, row: Row) -> None:
     assert api.call("DELETE", "/v1.41/volumes/v1").status == 204
     if not row.ignored:
         assert options == facts(row.operation_id, row.body).body["DriverOpts"]
+
+
+NEEDS_QUOTAS = "--storage-opt"
+"""The one flag that this engine refuses: its file system has no quotas."""
+
+
+@pytest.mark.parametrize("ordinary", load_ordinary(), ids=lambda each: each.name)
+def test_what_is_forwarded_of_an_ordinary_create_makes_the_same_container(api: Api, ordinary: Ordinary) -> None:
+    canonical = BODIES.read_payload("ContainerCreate", None, json.dumps(ordinary.body).encode()).canonical
+    made = []
+    for body in (ordinary.body, canonical):
+        answer = create(api, body)
+        if NEEDS_QUOTAS in ordinary.name:
+            assert answer.status == 500, answer
+            return
+        assert answer.status == 201, answer
+        seen = inspect_and_delete(api, "new")
+        seen["Config"]["Hostname"] = seen["Config"]["Hostname"].replace(seen["Id"][:12], "ID")
+        made.append((answer.json()["Warnings"], seen["Config"], seen["HostConfig"]))
+    assert made[0] == made[1]
