@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from sockproxy.data import builtin_policy_names, client_policy_names, load_builtin_policy
 from sockproxy.judging.catalogue import Access, ApiVersion, Catalogue, Operation
-from sockproxy.judging.comparison import effects
-from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.comparison import Verdict, effects
+from sockproxy.judging.policy import Policy
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.known import load_catalogue
 
@@ -75,12 +75,12 @@ def _comment(text: str) -> Iterator[str]:
 def _allowed(policy: Policy, catalogue: Catalogue) -> Iterator[Operation]:
     """What the policy allows, each operation asked in the newest API version that has it."""
     newest = parameters.newest_api()
-    answers: dict[ApiVersion, Mapping[str, Effect]] = {}
+    answers: dict[ApiVersion, Mapping[str, Verdict]] = {}
     for operation in catalogue.operations.values():
         version = operation.last_api or newest
         if version not in answers:
             answers[version] = effects(policy, catalogue, version)
-        if answers[version][operation.operation_id] is not Effect.DENY:
+        if answers[version][operation.operation_id] is not Verdict.DENY:
             yield operation
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from sockproxy import data
 from sockproxy.judging.catalogue import UNKNOWN, Access, ApiVersion, Catalogue, Classified
-from sockproxy.judging.comparison import diff_policies, effects
+from sockproxy.judging.comparison import Verdict, diff_policies, effects
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, Reason, decide, select
 from sockproxy.operating.config import check_config, load_policy
@@ -38,7 +38,7 @@ READS_THAT_CARRY_CONTENTS_OUT = {
 
 
 def allowed(policy: Policy, version: ApiVersion | None = None) -> set[str]:
-    return {name for name, effect in effects(policy, CATALOGUE, version).items() if effect is Effect.ALLOW}
+    return {name for name, effect in effects(policy, CATALOGUE, version).items() if effect is Verdict.ALLOW}
 
 
 def ask(policy: str, method: str, path: str, version: ApiVersion | None = None) -> Decision:

@@ -4,8 +4,8 @@ import pytest
 
 from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
-from sockproxy.judging.comparison import diff_policies, effects
-from sockproxy.judging.policy import ApiVersions, Effect, Mode, Policy, Rule, compile_policy, select_all
+from sockproxy.judging.comparison import Verdict, diff_policies, effects
+from sockproxy.judging.policy import ApiVersions, Mode, Policy, Rule, compile_policy, select_all
 
 CATALOGUE = Catalogue(load_operations())
 
@@ -64,5 +64,5 @@ def test_differences(p: Policy, q: Policy, expected: list[tuple[str, str]]) -> N
 def test_effects_are_of_the_operations_of_a_version(version: ApiVersion | None, known: bool) -> None:
     found = effects(policy("@read", mode=Mode.SHADOW), CATALOGUE, version)
     assert ("ContainerPrune" in found) is known
-    assert found["ContainerList"] is Effect.ALLOW
-    assert found["ContainerKill"] is Effect.DENY
+    assert found["ContainerList"] is Verdict.ALLOW
+    assert found["ContainerKill"] is Verdict.DENY

@@ -28,15 +28,20 @@ CREATES_TOO = f"a start with a body is a {_CREATE}, too"
 
 class Judgement(NamedTuple):
     """What a request is and whether it may pass. `body` is what the engine gets in the place of the client's, where that was
-    judged. `needs_body`: a rule asks for the body; as long as that is not judged, the request is denied. `is_of_head`: any
-    request of the same head is decided alike."""
+    judged. `needs_body`: a rule asks for the body; as long as that is not judged, the request is denied. `facts`: what rules
+    were asked about; without them, any request of the same head is decided alike."""
 
     target: Target
     classified: Classified
     decision: Decision
     body: bytes | None = None
     needs_body: bool = False
-    is_of_head: bool = True
+    facts: Facts | None = None
+
+    @property
+    def is_of_head(self) -> bool:
+        """Nothing but the head has decided."""
+        return not self.needs_body and self.facts is None
 
 
 class Also(NamedTuple):
@@ -72,9 +77,9 @@ def judge(
             decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO))
         return Judgement(target, classified, decision)
     if content_length != 0 and (bodies is None or (body is None and _has_json(bodies, classified))):
-        return Judgement(target, classified, decide(policy, request), needs_body=True, is_of_head=False)
-    decision, body = _look_inside(catalogue, bodies, policy, request, target.query, body)
-    return Judgement(target, classified, decision, body, is_of_head=False)
+        return Judgement(target, classified, decide(policy, request), needs_body=True)
+    decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body)
+    return Judgement(target, classified, decision, body, facts=facts)
 
 
 def starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
@@ -101,10 +106,12 @@ def _has_json(bodies: Bodies, classified: Classified) -> bool:
 
 def _look_inside(
     catalogue: Catalogue, bodies: Bodies | None, policy: Policy, request: AccessRequest, query: str, body: bytes | None
-) -> tuple[Decision, bytes | None]:
-    """The decision on a request that is looked into, and the body that the engine gets."""
+) -> tuple[Decision, bytes | None, Facts]:
+    """The decision on a request that is looked into, the body that the engine gets, and what was found."""
     operation = request.classified.operation
     operation_id = "" if operation is None else operation.operation_id
+    name = request.classified.resource_name
+    facts = Facts(operation_id, request.api_version, request.principal, name, read_query(query), {})
     payload = Payload({}, b"")
     try:
         if body is not None and bodies is not None:
@@ -113,14 +120,13 @@ def _look_inside(
         if policy.mode is not Mode.SHADOW:
             raise
         # Under mode shadow everything passes, as it came; what is told is what would have been.
-        return decide(policy, request)._replace(detail=error.detail), body
+        return decide(policy, request)._replace(detail=error.detail), body, facts
     data = payload.data if isinstance(payload.data, dict) else {}
-    name = request.classified.resource_name
-    facts = Facts(operation_id, request.api_version, request.principal, name, read_query(query), data)
+    facts = facts._replace(body=data)
     decision = decide(policy, request, facts)
     for also in _also(operation_id, data):
         decision = _decide_too(catalogue, policy, request, decision, facts, also)
-    return decision, None if body is None else payload.canonical
+    return decision, None if body is None else payload.canonical, facts
 
 
 def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:

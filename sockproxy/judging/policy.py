@@ -223,6 +223,11 @@ class Policy:
         rules = self.in_force.get(operation_id, _NO_RULES)
         return () if rules.deny is not None else rules.allow_if
 
+    def requires(self, operation_id: str) -> list[list[tuple[str, Any]]]:
+        """Keys and values of what the rules that may allow an operation require, one or the other of which has to be met."""
+        rules = self.on_trial.get(operation_id, _NO_RULES).allow_if
+        return [[(one.key, one.value) for one in rule.requirements] for rule in rules]
+
 
 def decide(policy: Policy, request: AccessRequest, facts: Facts | None = None) -> Decision:
     """The decision of a policy on a request. Total: whatever it does not know is denied. `facts`: what requirements are asked
@@ -303,28 +308,33 @@ def _holding(reading: Mapping[str, Rules], operation: Operation | None, named: N
 
 
 def _weigh(rules: Rules, facts: Facts | None) -> Holding:
-    """The first allow rule that holds; else the one of which most is met, and what fails there."""
-    closest, unmet, met_max = None, None, -1
+    """The first allow rule that holds; else the one that came closest, by how many of its requirements are not met."""
+    tried = []
     for rule in rules.allow_if:
-        met, failing = ask_rule(rule, facts)
-        if failing is None:
+        unmet = ask_rule(rule, facts)
+        if not unmet:
             return Holding(None, rule)
-        if met > met_max:
-            closest, unmet, met_max = rule, failing, met
-    return Holding(None, rules.allow) if rules.allow is not None else Holding(None, None, closest, unmet)
+        tried.append((rule, unmet))
+    if rules.allow is not None:
+        return Holding(None, rules.allow)
+    closest, unmet = min(tried, key=lambda one: len(one[1]))
+    return Holding(None, None, closest, unmet[0])
 
 
-def ask_rule(rule: Rule, facts: Facts | None) -> tuple[int, Unmet | None]:
-    """How many requirements of a rule are met, in their order, and what fails then (None: all are met)."""
-    for met, requirement in enumerate(rule.requirements):
-        try:
-            unmet = _NOT_ASKED if facts is None else requirement.check(facts)
-        except Exception:  # noqa: BLE001
-            # Lawful: what cannot be evaluated counts against the request, whatever the reason.
-            unmet = Unmet(requirement.key, "cannot be evaluated for this request")
-        if unmet is not None:
-            return met, unmet
-    return len(rule.requirements), None
+def ask_rule(rule: Rule, facts: Facts | None) -> list[Unmet]:
+    """What is not met of what a rule requires; without `facts`, nothing is."""
+    if facts is None:
+        return [_NOT_ASKED] * len(rule.requirements)
+    answers = (_ask(requirement, facts) for requirement in rule.requirements)
+    return [unmet for unmet in answers if unmet is not None]
+
+
+def _ask(requirement: Requirement, facts: Facts) -> Unmet | None:
+    try:
+        return requirement.check(facts)
+    except Exception:  # noqa: BLE001
+        # Lawful: what cannot be evaluated counts against the request, whatever the reason.
+        return Unmet(requirement.key, "cannot be evaluated for this request")
 
 
 def _detail(

@@ -7,7 +7,8 @@ same up in tables. Begin at `try_rules`.
 from typing import NamedTuple
 
 from sockproxy.judging.catalogue import Classified
-from sockproxy.judging.policy import UNKNOWN_SELECTOR, Effect, Policy, Rule
+from sockproxy.judging.policy import UNKNOWN_SELECTOR, Effect, Policy, Rule, ask_rule
+from sockproxy.judging.requirements.facts import Facts
 
 SELECTORS_SHOWN = 5
 """How many selectors of a rule that does not hold are named; the rest is counted."""
@@ -22,11 +23,22 @@ class Trial(NamedTuple):
     why: str
 
 
-def try_rules(policy: Policy, classified: Classified) -> list[Trial]:
-    """All rules of a policy, the deny rules first, since they win."""
+def try_rules(policy: Policy, classified: Classified, facts: Facts | None = None) -> list[Trial]:
+    """All rules of a policy, the deny rules first, since they win. `facts`: what requirements are asked about."""
     denying = [_try(rule, Effect.DENY, classified) for rule in policy.deny]
-    trials = denying + [_try(rule, Effect.ALLOW, classified) for rule in policy.allow]
+    allowing = (_try(rule, Effect.ALLOW, classified) for rule in policy.allow)
+    trials = denying + [_ask(trial, facts) for trial in allowing]
     return [one._replace(why=f"{one.why} (in shadow)") if one.rule.shadow else one for one in trials]
+
+
+def _ask(trial: Trial, facts: Facts | None) -> Trial:
+    """A rule that selects the operation, with what it requires."""
+    if not trial.holds or not trial.rule.requirements:
+        return trial
+    unmet = ask_rule(trial.rule, facts)
+    if not unmet:
+        return trial._replace(why=f"{trial.why}, and all that it requires is met")
+    return trial._replace(holds=False, why=f"{trial.why}, but {'; '.join(map(str, unmet))}")
 
 
 def _try(rule: Rule, effect: Effect, classified: Classified) -> Trial:

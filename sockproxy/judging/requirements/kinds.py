@@ -13,6 +13,7 @@ from sockproxy.judging.requirements import (
     images,
     labels,
     networks,
+    pod_security,
     ports,
     query,
     resources,
@@ -22,7 +23,7 @@ from sockproxy.judging.requirements.facts import Kind
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        # "pod_security": pod_security.KIND,
+        "pod_security": pod_security.KIND,
         "bind_sources": bind_sources.KIND,
         "read_only_binds": bind_sources.READ_ONLY_KIND,
         "images": images.KIND,

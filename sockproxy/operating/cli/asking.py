@@ -11,6 +11,7 @@ from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Classified, Target
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import judge
 from sockproxy.judging.policy import Effect, Mode, Policy
+from sockproxy.judging.requirements.facts import Facts
 from sockproxy.operating.known import load_known_bodies
 from sockproxy.wire import http1
 
@@ -27,6 +28,7 @@ class Answer(NamedTuple):
     rule: str
     reason: str
     shadow: Effect | None
+    facts: Facts | None = None  # what requirements were asked about
 
     @property
     def operation_id(self) -> str:
@@ -54,7 +56,7 @@ def ask(
     try:
         # As the proxy does, which refuses what is no method and no target before anything is judged.
         http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
-        target, classified, decision, *_ = judge(
+        target, classified, decision, _, _, found = judge(
             *(catalogue, policy, principal, method, raw_target),
             content_length=None if has_body else len(body or b""),
             body=body or None,
@@ -63,7 +65,7 @@ def ask(
     except BadRequest as error:
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
     effect, _, detail, rule, policy_name, _, shadow = decision
-    return Answer(effect, target, classified, policy_name, rule, detail, shadow)
+    return Answer(effect, target, classified, policy_name, rule, detail, shadow, found)
 
 
 def shadow_note(name: str, policy: Policy) -> str | None:

@@ -30,10 +30,10 @@ FACTS = ("operation", "method", "path", "tag", "access")
 NARROWER = ("path", "tag", "access", "method")
 """What a terminal that is too narrow does without, first to last."""
 
-SIGNS = {"allow": "+", "deny": "-"}
+SIGNS = {"allow": "+", "if": "?", "deny": "-"}
 """Cells where there is no room for words."""
 
-MARKS = {"allow": "+", "deny": "."}
+MARKS = {"allow": "+", "if": "?", "deny": "."}
 """Cells where there is no room for blanks between them either: fifty policies fit into eighty columns."""
 
 SIGNS_OF_DIFF = (("+", "added"), ("-", "removed"), ("~", "changed"))
@@ -75,7 +75,7 @@ VERSION_COLUMNS = ("docker_release", "api_version", "kubernetes_1_4")
 def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int:
     """Show all operations of an API version against policies.
 
-    A cell is what the policy's rules say of a request for that operation: allow or deny.
+    A cell is what the policy's rules say of a request for that operation: allow, deny, or if (a requirement is met).
     """
     hint = "" if names else f"{len(client_policy_names())} more are each for one client: --policy 'traefik*' or '*'"
     names = _chosen(names)

@@ -117,7 +117,7 @@ def explain(
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
     else:
-        trials = try_rules(policy, answer.classified) if answer.target else []
+        trials = try_rules(policy, answer.classified, answer.facts) if answer.target else []
         click.echo("\n".join(_as_text(answer, question, trials)))
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
@@ -195,7 +195,7 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     operation, _, kind, name = answer.classified
     target, method = answer.target, question.method
     forwarded = f"{method} {target.canonical}" if target and answer.effect is Effect.ALLOW else ""
-    note = "no policy looks into bodies yet; of this one only counts that it is there"
+    note = "" if answer.facts else "no rule that may decide looks into the body; it counts only that there is one"
     return [
         ("recorded", _history(question.recorded) if question.recorded else ""),
         ("policy", answer.policy),

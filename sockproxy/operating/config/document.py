@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sockproxy.forwarding.limits import Limits
+from sockproxy.operating.config.requirements import REQUIRE_TITLE, RequireDocument
 from sockproxy.operating.config.shapes import Choice, Constant, Flag, Keys, ListOf, Named, NameOrNumber, Text, key
 
 FORMAT_VERSION = 1
@@ -32,12 +33,17 @@ SOCKET_MODE = Text(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleDocument:
-    """A rule: the operations that it selects."""
+    """A rule: the operations that it selects, and what an allow rule requires of them."""
 
     operations: tuple[str, ...] = key(
         ListOf(TEXT, when_empty="is empty: a rule without operations can never match"),
         "Which operations: an operationId, a pattern over them (Container*), @Tag, @read, @write, @tunnel, "
         "or @unknown for what sockproxy does not know.",
+    )
+    require: RequireDocument | None = key(
+        Keys(RequireDocument, REQUIRE_TITLE),
+        "What a request has to be like for an allow rule to allow it; all of it has to be met.",
+        default=None,
     )
     reason: str | None = key(TEXT, "Why, in one line; a denied client is told.", default=None)
     shadow: bool = key(
@@ -80,6 +86,12 @@ class PolicyDocument:
         Choice(("enforce", "shadow")),
         "shadow: everything passes, and what would be denied is counted and recorded.",
         default="enforce",
+    )
+    unknown_fields: Literal["deny", "drop", "pass"] = key(
+        Choice(("deny", "drop", "pass")),
+        "What becomes of names in a body that no engine knows, where a rule requires something of it: deny refuses the "
+        "request, drop forwards it without them, pass forwards them unjudged.",
+        default="deny",
     )
     allow: tuple[RuleDocument, ...] = key(_RULES, "What is allowed.", default=())
     deny: tuple[RuleDocument, ...] = key(_RULES, "What is denied, whatever allows it.", default=())

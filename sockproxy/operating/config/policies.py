@@ -11,10 +11,12 @@ from functools import cache, partial
 from sockproxy import data
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Operation
+from sockproxy.judging.payload import UnknownFields
 from sockproxy.judging.policy import (
     ApiVersions,
     Mode,
     Policy,
+    Requirement,
     Rule,
     compile_policy,
     intersect,
@@ -22,10 +24,12 @@ from sockproxy.judging.policy import (
     select_all,
     selector_words,
 )
+from sockproxy.judging.requirements.kinds import KINDS
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
+from sockproxy.operating.config.requirements import RequireDocument
 from sockproxy.operating.config.source import Source, parse_source, read_text
 from sockproxy.operating.config.validation import Findings, validate
-from sockproxy.operating.config.wording import Path, did_you_mean, quoted
+from sockproxy.operating.config.wording import Path, did_you_mean, quoted, shortened
 
 POLICIES_MAX = 1000
 """Policies of one file; nobody keeps more apart."""
@@ -143,6 +147,7 @@ class _Compilation:
             allow=self.rules(path, "allow", document.allow, versions),
             deny=self.rules(path, "deny", document.deny, None),
             extends=parents,
+            unknown_fields=UnknownFields(document.unknown_fields),
         )
 
     def parents(self, path: Path, document: PolicyDocument) -> list[Policy]:
@@ -177,8 +182,35 @@ class _Compilation:
             reason = " ".join((document.reason or "").split())  # a block of several lines is one line to who reads it
             self.findings.add_unless_printable((*rule_path, "reason"), reason)
             selectors = tuple(document.operations)
-            rules.append(Rule(name, selectors, reason or None, self.select_all(selectors), shadow=document.shadow))
+            operations = self.select_all(selectors)
+            required = self.requirements((*rule_path, "require"), effect, document.require, operations)
+            rules.append(Rule(name, selectors, reason or None, operations, required, document.shadow))
         return rules
+
+    def requirements(
+        self, path: Path, effect: str, document: RequireDocument | None, operations: frozenset[str]
+    ) -> tuple[Requirement, ...]:
+        """What a rule requires; adds a finding for what makes no sense there."""
+        values = {} if document is None else {name: getattr(document, name) for name in KINDS}
+        values = {name: value for name, value in values.items() if value is not None}
+        if document is not None and effect == "deny":
+            self.findings.add(path, "only an allow rule can require something")
+        elif document is not None and not values:
+            self.findings.add(path, "is empty: it would require nothing")
+        required = []
+        for name, value in values.items():
+            kind = KINDS[name]
+            if senseless := sorted(operations - kind.operations):
+                message = f"makes no sense for {shortened(senseless)}; it is for {shortened(sorted(kind.operations))}"
+                self.findings.add((*path, name), message)
+                continue
+            try:
+                check = kind.make(value, values.keys() - {name})
+            except ValueError as error:
+                self.findings.add((*path, name), str(error))
+                continue
+            required.append(Requirement(name, value, check, kind.reads_body))
+        return tuple(required)
 
     def check_selector(self, path: Path, selector: str, versions: ApiVersions | None) -> None:
         """Adds a finding for a selector that means nothing, or (`versions` given) nothing that these versions have."""

@@ -7,9 +7,10 @@ a value means is said by `sockproxy.judging.requirements.kinds`, key by key. Beg
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from sockproxy.judging.requirements.resources import SIZE
-from sockproxy.operating.config.shapes import Flag, ListOf, Named, Number, Text, key
+from sockproxy.operating.config.shapes import Choice, Flag, ListOf, Named, Number, Text, key
 
 _NOTHING_FITS = "is empty: nothing would fit; leave the key out to require nothing"
 
@@ -24,6 +25,12 @@ _PARAMETERS = Named(PATTERN, r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a para
 class RequireDocument:
     """What a request has to be like for the rule to allow it. All that is required has to be met."""
 
+    pod_security: Literal["baseline", "restricted"] | None = key(
+        Choice(("baseline", "restricted")),
+        "The Kubernetes Pod Security Standards, carried over to what the engine can be asked for (docs/pod-security.md). Other "
+        "keys that stand beside it say more of their fields than it does, and take those over.",
+        default=None,
+    )
     bind_sources: tuple[str, ...] | None = key(
         PATTERNS,
         "The host's paths that may be mounted, by Binds, Mounts or the options of a local volume. In a pattern * takes one "
@@ -109,6 +116,7 @@ REQUIRE_TITLE = "Requirements"
 
 EXAMPLES: Mapping[str, str] = MappingProxyType(
     {
+        "pod_security": "pod_security: baseline",
         "bind_sources": "bind_sources: [/srv/**, /etc/localtime]",
         "read_only_binds": "read_only_binds: true",
         "images": 'images: ["busybox:*", "registry.example.com/**"]',
@@ -134,6 +142,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
 
 NOTES: Mapping[str, str] = MappingProxyType(
     {
+        "pod_security": "The table, control by control, is in [pod-security.md](pod-security.md).",
         "bind_sources": "Paths are cleaned as text (`/srv/../etc` is `/etc`). Symbolic links are not followed: list only "
         "directories in which no client can make links, or a link to `/` is all it takes. VolumesFrom is refused, since the "
         "request does not tell what it brings. A named volume is what it was made as: judge `VolumeCreate` by the same "

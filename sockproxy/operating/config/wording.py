@@ -3,7 +3,7 @@
 Must not know what a configuration is. Begin at `did_you_mean`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 Path = tuple[str | int, ...]
 """Where something stands in a configuration: keys and, counted from 0, places in lists."""
@@ -63,3 +63,9 @@ def _distance(one: str, other: str, distance_max: int) -> int:
                 steps = min(steps, two_up[j - 1] + 1)
             row.append(steps)
     return row[-1]
+
+
+def shortened(names: Sequence[str], shown_max: int = 4) -> str:
+    """Names in a row, of many only the first."""
+    more = len(names) - shown_max
+    return ", ".join(names[:shown_max]) + (f" and {more} more" if more > 0 else "")
