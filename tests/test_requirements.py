@@ -148,6 +148,12 @@ def test_what_is_said(case: tuple[str, dict[str, Any], Any], said: str) -> None:
     assert str(KINDS[key].make(value, ())(facts(operation, body))) == said
 
 
+def test_ports_leave_the_networks_of_a_service_to_networks() -> None:
+    asked = facts("ServiceCreate", {"TaskTemplate": {"Networks": [{"Target": "app"}]}})
+    assert KINDS["ports"].make(["80"], ["ports"])(asked) is not None
+    assert KINDS["ports"].make(["80"], ["ports", "networks"])(asked) is None
+
+
 WRONG = [
     ("bind_sources", ["srv/**"]),
     ("bind_sources", ["/srv/"]),
@@ -167,6 +173,8 @@ WRONG = [
     ("devices", ["/dev/../x"]),
     ("ports", ["80-"]),
     ("ports", ["90-80"]),
+    ("ports", ["0"]),
+    ("ports", ["0-65535"]),
     ("ports", ["70000"]),
     ("ports", ["localhost:80"]),
     ("ports", ["127.0.0.300:80"]),
