@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Self
 
+from sockproxy.judging.payload.text import show_name
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.places import (
     CREATE,
@@ -115,7 +116,10 @@ def _of_container(facts: Facts) -> Iterator[Published]:
         # moby fills up an empty list with one binding, whose port it chooses (backfillEmptyPBs).
         for at, binding in enumerate(bindings or ({},)):
             yield _bound(
-                f"{HOST}.PortBindings.{port}[{at}]", binding.get("HostIp", ""), binding.get("HostPort", ""), protocol
+                f"{HOST}.PortBindings.{show_name(port)}[{at}]",
+                binding.get("HostIp", ""),
+                binding.get("HostPort", ""),
+                protocol,
             )
 
 
