@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockproxy.data import load_bodies, load_operations
+from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.payload import Bodies, read_query
 from sockproxy.judging.requirements.bind_sources import clean
-from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.requirements.facts import Check, Facts
 from sockproxy.judging.requirements.globs import Globs, expression, step_glob
 from sockproxy.judging.requirements.kinds import KINDS
 from sockproxy.judging.requirements.references import complete_pattern, image_id, parse_reference, reference_globs
@@ -95,6 +96,26 @@ def test_another_operation_denies(key: str) -> None:
     except LookupError:
         return
     assert outcome is not None or key not in ("images", "networks", "names", "users", "labels")
+
+
+def test_no_check_raises_on_what_payload_reads() -> None:
+    """What raises denies, but says nothing to whoever asks why."""
+    checks: dict[str, dict[str, Check]] = {}
+    for row in ROWS:
+        for key, value in row.require.items():
+            checks.setdefault(row.operation, {})[repr(row.require)] = KINDS[key].make(value, ())
+    asked = 0
+    for line in (Path(__file__).parent / "cases" / "bodies_go.jsonl").read_text(encoding="utf-8").splitlines():
+        recorded = json.loads(line)
+        try:
+            of_body = facts(recorded["operation"], recorded.get("body", ""))
+        except BadRequest:  # lawful: what cannot be read is not asked about
+            continue
+        for check in checks.get(recorded["operation"], {}).values():
+            unmet = check(of_body)
+            assert unmet is None or str(unmet).isprintable()
+            asked += 1
+    assert asked > 1000
 
 
 SAID = [
