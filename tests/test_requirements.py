@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockproxy.data import load_bodies, load_operations
+from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.payload import Bodies, read_query
 from sockproxy.judging.requirements.bind_sources import clean
-from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.requirements.facts import Check, Facts
 from sockproxy.judging.requirements.globs import Globs, expression, step_glob
 from sockproxy.judging.requirements.kinds import KINDS
 from sockproxy.judging.requirements.references import complete_pattern, image_id, parse_reference, reference_globs
@@ -101,6 +102,26 @@ def test_another_operation_denies(key: str) -> None:
     assert outcome is not None or key not in ("images", "networks", "names", "users", "labels")
 
 
+def test_no_check_raises_on_what_payload_reads() -> None:
+    """What raises denies, but says nothing to whoever asks why."""
+    checks: dict[str, dict[str, Check]] = {}
+    for row in ROWS:
+        for key, value in row.require.items():
+            checks.setdefault(row.operation, {})[repr(row.require)] = KINDS[key].make(value, ())
+    asked = 0
+    for line in (Path(__file__).parent / "cases" / "bodies_go.jsonl").read_text(encoding="utf-8").splitlines():
+        recorded = json.loads(line)
+        try:
+            of_body = facts(recorded["operation"], recorded.get("body", ""))
+        except BadRequest:  # lawful: what cannot be read is not asked about
+            continue
+        for check in checks.get(recorded["operation"], {}).values():
+            unmet = check(of_body)
+            assert unmet is None or str(unmet).isprintable()
+            asked += 1
+    assert asked > 1000
+
+
 SAID = [
     (
         ("ContainerCreate", {"bind_sources": ["/srv/**"]}, {"HostConfig": {"Binds": ["/etc:/a"]}}),
@@ -152,6 +173,12 @@ def test_what_is_said(case: tuple[str, dict[str, Any], Any], said: str) -> None:
     assert str(KINDS[key].make(value, ())(facts(operation, body))) == said
 
 
+def test_ports_leave_the_networks_of_a_service_to_networks() -> None:
+    asked = facts("ServiceCreate", {"TaskTemplate": {"Networks": [{"Target": "app"}]}})
+    assert KINDS["ports"].make(["80"], ["ports"])(asked) is not None
+    assert KINDS["ports"].make(["80"], ["ports", "networks"])(asked) is None
+
+
 WRONG = [
     ("bind_sources", ["srv/**"]),
     ("bind_sources", ["/srv/"]),
@@ -171,6 +198,8 @@ WRONG = [
     ("devices", ["/dev/../x"]),
     ("ports", ["80-"]),
     ("ports", ["90-80"]),
+    ("ports", ["0"]),
+    ("ports", ["0-65535"]),
     ("ports", ["70000"]),
     ("ports", ["localhost:80"]),
     ("ports", ["127.0.0.300:80"]),

@@ -30,7 +30,7 @@ class Globs:
 
 def glob(pattern: str, parting: str = "") -> Callable[[str], bool]:
     """Whether the pattern fits a value."""
-    # hot: 0.3 us with a regex, 4 us step by step for 30 characters (timeit). With one sign no regex has to try twice.
+    # hot: 4 us step by step for 30 characters, a tenth of it with a regex (timeit). With one sign none has to try twice.
     if len(_SIGNS.findall(pattern)) > 1:
         return step_glob(pattern, parting)
     compiled = re.compile(expression(pattern, parting), re.DOTALL)

@@ -9,7 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
-from sockproxy.judging.requirements.places import CREATE, SERVICES, SPEC, container_spec, no_containers
+from sockproxy.judging.requirements.places import (
+    CREATE,
+    SERVICES,
+    SPEC,
+    container_spec,
+    mount_type,
+    mounts,
+    no_containers,
+)
 from sockproxy.judging.requirements.references import (
     EVERY_TAG,
     Reference,
@@ -36,10 +44,19 @@ def _used(field: str, text: str) -> Image:
 
 def _created(facts: Facts) -> Iterator[Image]:
     yield _used("Image", facts.body.get("Image", ""))
+    yield from _mounted(facts)
 
 
 def _service(facts: Facts) -> Iterator[Image]:
     yield _used(f"{SPEC}.Image", container_spec(facts).get("Image", ""))
+    yield from _mounted(facts)
+
+
+def _mounted(facts: Facts) -> Iterator[Image]:
+    """From API 1.48 on an image may be mounted."""
+    for place, mount in mounts(facts):
+        if mount_type(mount) == "IMAGE":
+            yield _used(f"{place}.Source", mount.get("Source", ""))
 
 
 def _fetched(facts: Facts) -> Iterator[Image]:

@@ -1,11 +1,14 @@
 """`networks`: which networks may be joined.
 
 Owns every way to name one. Must not know what networks there are: an id is no name, and fits only a pattern that takes it.
-Begin at `NETWORKS`. `host` and `container:...` are not networks but the place of somebody else, so no `*` stands for them.
+Begin at `NETWORKS`. `host` and `container:...` are not networks but the place of somebody else, so no `*` stands for them,
+nor for what may be the id of a service's network.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from sockproxy.judging.payload.text import show_name
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
 from sockproxy.judging.requirements.places import (
@@ -13,17 +16,18 @@ from sockproxy.judging.requirements.places import (
     HOST,
     SERVICES,
     START,
-    TASK,
     Find,
     Found,
     host_config,
+    may_be_id,
     no_containers,
-    task,
+    service_networks,
 )
 from sockproxy.judging.requirements.wording import is_value, listed
 
 _BRIDGE = "bridge"
 _OF_OTHERS = ("host", "container:")
+_SIGNS = re.compile(r"[*?]")
 
 
 def _created(facts: Facts) -> Iterator[Found]:
@@ -31,7 +35,7 @@ def _created(facts: Facts) -> Iterator[Found]:
     if config is not None:
         yield Found(f"{HOST}.NetworkMode", config.get("NetworkMode", ""))
     for name, endpoint in facts.body.get("NetworkingConfig", {}).get("EndpointsConfig", {}).items():
-        place = f"NetworkingConfig.EndpointsConfig.{name}"
+        place = f"NetworkingConfig.EndpointsConfig.{show_name(name)}"
         yield Found(place, name)
         yield from _by_id(place, endpoint or {})
 
@@ -47,12 +51,6 @@ def _connected(facts: Facts) -> Iterator[Found]:
     yield from _by_id("EndpointConfig", facts.body.get("EndpointConfig", {}))
 
 
-def _service(facts: Facts) -> Iterator[Found]:
-    for place, holder in (("", facts.body), (f"{TASK}.", task(facts))):
-        for at, network in enumerate(holder.get("Networks", ())):
-            yield Found(f"{place}Networks[{at}].Target", network.get("Target", ""))
-
-
 def _built(facts: Facts) -> Iterator[Found]:
     for mode in facts.query.every("networkmode") or ("",):
         yield Found("query.networkmode", mode)
@@ -64,32 +62,31 @@ NETWORKS: Mapping[str, Find] = {
     "NetworkConnect": _connected,
     "NetworkDisconnect": _connected,
     "ImageBuild": _built,
-    **dict.fromkeys(SERVICES, _service),
+    **dict.fromkeys(SERVICES, service_networks),
 }
 
 
 def make_networks(patterns: Iterable[str], _others: Collection[str] = ()) -> Check:
     """That every network fits one of the patterns."""
     globs = Globs(map(_by_name, patterns))
-    of_others = {prefix: Globs(one for one in globs.patterns if one.startswith(prefix)) for prefix in _OF_OTHERS}
+    literal = Globs(one for one in globs.patterns if not _SIGNS.search(one))
+    of_others = Globs(one for one in globs.patterns if one.startswith(_OF_OTHERS))
+
+    def allowed_for(operation_id: str, name: str) -> Globs:
+        if name == "host" or name.startswith("container:"):
+            return of_others
+        return literal if operation_id in SERVICES and may_be_id(name) else globs
 
     def check(facts: Facts) -> Unmet | None:
         if (unmet := no_containers(facts)) is not None:
             return unmet
         for field, value in NETWORKS[facts.operation_id](facts):
             name = _by_name(value)
-            prefix = next((prefix for prefix in _OF_OTHERS if name.startswith(prefix)), None)
-            allowed = globs if prefix is None or _is_plain(name) else of_others[prefix]
-            if not allowed.fit(name):
+            if not allowed_for(facts.operation_id, name).fit(name):
                 return Unmet(field, f"{is_value(value)}; networks allows {listed(globs.patterns)}")
         return None
 
     return check
-
-
-def _is_plain(name: str) -> bool:
-    """Whether that is a network after all, as `hostess` is."""
-    return name.startswith("host") and name != "host"
 
 
 def _by_name(network: str) -> str:

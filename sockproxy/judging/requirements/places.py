@@ -5,6 +5,7 @@ at `Find`. A start below API 1.24 may carry a HostConfig, which then replaces th
 nothing, and there is nothing to judge. An update changes only what it names.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ SERVICES = ("ServiceCreate", "ServiceUpdate")
 HOST = "HostConfig"
 TASK = "TaskTemplate"
 SPEC = "TaskTemplate.ContainerSpec"
+
+
+_NETWORK_ID = re.compile(r"[a-z0-9]{1,64}")
 
 
 class Found(NamedTuple):
@@ -65,6 +69,19 @@ def task(facts: Facts) -> Mapping[str, Any]:
     """The template of a service's tasks."""
     template: Mapping[str, Any] = facts.body.get(TASK, {})
     return template
+
+
+def service_networks(facts: Facts) -> Iterator[Found]:
+    """The networks of a service, which stand at two places."""
+    for place, holder in (("", facts.body), (f"{TASK}.", task(facts))):
+        for at, network in enumerate(holder.get("Networks", ())):
+            yield Found(f"{place}Networks[{at}].Target", network.get("Target", ""))
+
+
+def may_be_id(network: str) -> bool:
+    """Whether swarm may take that for the id of a network, or its beginning. The id of the predefined network `host` puts the
+    containers into the host's own (moby, populateNetworkID); for a container's own networks no id does."""
+    return _NETWORK_ID.fullmatch(network) is not None
 
 
 def no_containers(facts: Facts) -> Unmet | None:

@@ -15,8 +15,18 @@ from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Self
 
+from sockproxy.judging.payload.text import show_name
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
-from sockproxy.judging.requirements.places import CREATE, HOST, SERVICES, START, TASK, host_config, no_containers, task
+from sockproxy.judging.requirements.places import (
+    CREATE,
+    HOST,
+    SERVICES,
+    START,
+    host_config,
+    may_be_id,
+    no_containers,
+    service_networks,
+)
 from sockproxy.judging.requirements.wording import listed, shown
 
 PORT_MAX = 65535
@@ -40,9 +50,10 @@ class Pattern(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Raises ValueError for what is no pattern."""
         found = _PATTERN.fullmatch(text)
-        address = None if found is None else _address(found[1] or found[2] or "")
-        ports = None if found is None else EVERY_PORT if found[3] == "*" else _ports(found[3])
-        if found is None or ports is None or (address is None and (found[1] or found[2])):
+        address = None if found is None else parse_address(found[1] or found[2] or "")
+        ports = None if found is None else EVERY_PORT if found[3] == "*" else parse_ports(found[3])
+        is_chosen = ports == EVERY_PORT and found is not None and found[3] != "*"  # a 0, which is no port
+        if found is None or ports is None or is_chosen or (address is None and (found[1] or found[2])):
             raise ValueError(f'{shown(text)} is no port: "80", "8000-8999", "127.0.0.1:*", "[::1]:53/udp"')
         return cls(address, ports, found[4])
 
@@ -57,16 +68,27 @@ class Published(NamedTuple):
     protocol: str
 
 
-def make_ports(patterns: Iterable[str], _others: Collection[str] = ()) -> Check:
-    """That every port fits one of the patterns."""
+def make_ports(patterns: Iterable[str], others: Collection[str] = ()) -> Check:
+    """That every port fits one of the patterns. Which networks a service may name is left to `networks`, if that is required,
+    too; else none is allowed that may be the host's."""
     written = tuple(patterns)
     allowed = tuple(map(Pattern.parse, written))
+    has_networks = "networks" in others
+
+    def asked(facts: Facts) -> Iterator[Published]:
+        if facts.operation_id not in SERVICES:
+            yield from _of_container(facts)
+            return
+        yield from _of_service(facts)
+        if not has_networks:
+            yield from _of_service_networks(facts)
+
     is_any = any(pattern == (None, EVERY_PORT, None) for pattern in allowed)
 
     def check(facts: Facts) -> Unmet | None:
         if (unmet := no_containers(facts)) is not None or is_any:
             return unmet
-        for one in _of_service(facts) if facts.operation_id in SERVICES else _of_container(facts):
+        for one in asked(facts):
             if not any(_fits(pattern, one) for pattern in allowed):
                 return Unmet(one.field, f"{one.text}; ports allows {listed(written)}")
         return None
@@ -94,13 +116,16 @@ def _of_container(facts: Facts) -> Iterator[Published]:
         # moby fills up an empty list with one binding, whose port it chooses (backfillEmptyPBs).
         for at, binding in enumerate(bindings or ({},)):
             yield _bound(
-                f"{HOST}.PortBindings.{port}[{at}]", binding.get("HostIp", ""), binding.get("HostPort", ""), protocol
+                f"{HOST}.PortBindings.{show_name(port)}[{at}]",
+                binding.get("HostIp", ""),
+                binding.get("HostPort", ""),
+                protocol,
             )
 
 
 def _bound(field: str, address_text: str, port_text: str, protocol: str) -> Published:
-    address = _address(address_text)
-    ports = _ports(port_text or "0") if address is not None or not address_text else None
+    address = parse_address(address_text)
+    ports = parse_ports(port_text or "0") if address is not None or not address_text else None
     text = f"is {shown(f'{address_text}:{port_text}' if address_text else port_text)}"
     return Published(field, text if port_text or address_text else "is chosen by the engine", address, ports, protocol)
 
@@ -109,13 +134,18 @@ def _of_service(facts: Facts) -> Iterator[Published]:
     for at, port in enumerate(facts.body.get("EndpointSpec", {}).get("Ports", ())):
         number = str(port.get("PublishedPort", 0))
         yield _bound(f"EndpointSpec.Ports[{at}].PublishedPort", "", number, port.get("Protocol", "tcp").lower())
-    for place, holder in (("", facts.body), (f"{TASK}.", task(facts))):
-        for at, network in enumerate(holder.get("Networks", ())):
-            if network.get("Target", "") == "host":
-                yield Published(f"{place}Networks[{at}].Target", 'is "host", where all ports are', None, None, "")
 
 
-def _ports(text: str) -> tuple[int, int] | None:
+def _of_service_networks(facts: Facts) -> Iterator[Published]:
+    for field, name in service_networks(facts):
+        if may_be_id(name):  # `host` among them
+            told = f"is {shown(name)}, which may be the host's network; require networks beside"
+            yield Published(field, told, None, None, "")
+
+
+def parse_ports(text: str) -> tuple[int, int] | None:
+    """The first and last port of a range; None for what is none."""
+    """The first and last port of a range; None for what is none."""
     found = _PORTS.fullmatch(text)
     if found is None:
         return None
@@ -127,7 +157,10 @@ def _ports(text: str) -> tuple[int, int] | None:
     return EVERY_PORT if first == 0 else (first, last)
 
 
-def _address(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
+    """An address as the engine reads it (Go's net.ParseIP): IPv4 in IPv6 is IPv4, and there are no zones."""
+    if "%" in text:
+        return None
     try:
         address = ip_address(text)
     except ValueError:  # lawful: what is no address fits no pattern that has one

@@ -158,7 +158,9 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "names": "A container's name is judged without the slash in front.",
         "labels": "A volume that is there already keeps its labels.",
         "networks": "`default` is `bridge`. An id is not the name of a network. All that are named count: the mode, the "
-        "endpoints, and the id that an endpoint may have.",
+        "endpoints, and the id that an endpoint may have. For a service `*` does not stand for what may be an id (lower-case "
+        "letters and digits alone), since an id may be that of `host`: list such a name as it is. The docker command sends "
+        "ids for a service's networks, so it is the id that has to be listed there.",
         "users": "The spelling counts: `0`, `00` and `root` are three values. Groups that are added (GroupAdd) are not "
         "asked for.",
         "log_drivers": "The options of a driver are not asked for.",
@@ -166,7 +168,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "devices": "Paths are cleaned as text, and a directory gives all devices below it.",
         "sysctls": "Those of an endpoint (API 1.46 on) count, too.",
         "ports": "Without an address a pattern is for all of them. A container in the network of the host, or of another "
-        "container, is refused unless `*` is listed: its ports are not in the request.",
+        "container, is refused unless `*` is listed: its ports are not in the request. A service that names "
+        "networks needs `networks` beside this.",
         "memory_max": "Swap may be as much again.",
         "cpus_max": "By NanoCpus, or CpuQuota in CpuPeriod; an update that changes one of the latter has to name both.",
         "query": "All values that are given have to fit, as text: a switch is on by `1`, `true` or any other text but `0`, "
