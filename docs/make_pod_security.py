@@ -24,10 +24,12 @@ container that is hardened.
 
 ```yaml
 allow:
-  - operations: [ContainerCreate, ContainerUpdate, ContainerExec, VolumeCreate]
+  - operations: [ContainerCreate]
     require:
       pod_security: baseline
       ports: ["127.0.0.1:8000-8999"]
+  - operations: [ContainerUpdate, ContainerExec, VolumeCreate]
+    require: {pod_security: baseline}
 ```
 
 A key in the last column that stands in the same `require:` takes the field over: it judges by what it names, and pod_security

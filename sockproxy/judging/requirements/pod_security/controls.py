@@ -84,8 +84,10 @@ _ADDS_DEFAULTS = capabilities(*_DEFAULT_CAPABILITIES)
 _ADDS_NET_BIND = capabilities("NET_BIND_SERVICE")
 _PLAIN, _BINDING, _FOREIGN = driver("Name", "Options")
 _PLAIN_VOLUME, _BINDING_VOLUME, _FOREIGN_VOLUME = driver("Driver", "DriverOpts")
+_OWN_LOG, _FOREIGN_LOG = log_config("Type", "Config")
+_OWN_TASK_LOG, _FOREIGN_TASK_LOG = log_config("Name", "Options")
+_ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 _ANY_SECURITY = security_options(*_SECURITY_OPTIONS)
-_NO_PORT = satisfies("no port of the host", lambda bindings: not any(bindings.values()))
 _NOT_ROOT = satisfies("absent, or a number other than 0", is_not_root)
 _MUST_NOT_BE_ROOT = required("a number other than 0", is_not_root)
 
@@ -184,8 +186,9 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Host ports",
         ("HostConfig.PortBindings",),
-        _NO_PORT,
+        EMPTY,
         relaxed=_under("ports"),
+        why="Newer engines choose a port for one without a binding.",
     ),
     Control("Host ports", ("HostConfig.PublishAllPorts",), FALSE, relaxed=_under("ports")),
     Control("Host ports", ("EndpointSpec.Ports",), EMPTY, relaxed=_under("ports")),
@@ -231,11 +234,11 @@ CONTROLS: tuple[Control, ...] = (
     Control("Running as non-root", ("ExecCreateRequest.User",), ANYTHING, _NOT_ROOT, _under("users")),
     Control(
         "Devices",
-        ("Resources.Devices", "Resources.DeviceCgroupRules", "Resources.DeviceRequests", "Resources_.GenericResources"),
+        ("Resources.Devices", "Resources.DeviceCgroupRules", "Resources.DeviceRequests"),
         EMPTY,
         relaxed=_under("devices"),
     ),
-    Control("Devices", ("Limit.GenericResources",), EMPTY, relaxed=_under("devices")),
+    Control("Devices", ("Resources_.GenericResources", "Limit.GenericResources"), EMPTY),
     Control(
         "Devices",
         ("ThrottleDevice", "WeightDevice"),
@@ -297,11 +300,11 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Logging",
         ("LogConfig",),
-        log_config("Type", "Config"),
-        relaxed=_under("log_drivers"),
+        _OWN_LOG,
+        relaxed=_under("log_drivers", _FOREIGN_LOG),
         why="Docker's own: the engine itself connects to where another driver sends, and reads files that options name.",
     ),
-    Control("Logging", ("SwarmDriver",), log_config("Name", "Options"), relaxed=_under("log_drivers")),
+    Control("Logging", ("SwarmDriver",), _OWN_TASK_LOG, relaxed=_under("log_drivers", _FOREIGN_TASK_LOG)),
     Control(
         "Volume drivers",
         ("HostConfig.VolumeDriver",),
@@ -313,6 +316,7 @@ CONTROLS: tuple[Control, ...] = (
         "Networking",
         ("EndpointSettings.DriverOpts", "NetworkAttachmentConfig.DriverOpts"),
         NO_KEYS,
+        relaxed=_under("sysctls", keys(_ENDPOINT_SYSCTLS, frozenset({_ENDPOINT_SYSCTLS}).__contains__)),
         why="Docker's own: options of a network's driver, sysctls among them from API 1.46 on. Addresses and aliases are free.",
     ),
     Control(
