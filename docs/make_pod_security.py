@@ -24,10 +24,12 @@ container that is hardened.
 
 ```yaml
 allow:
-  - operations: [ContainerCreate, ContainerUpdate, ContainerExec, VolumeCreate]
+  - operations: [ContainerCreate]
     require:
       pod_security: baseline
       ports: ["127.0.0.1:8000-8999"]
+  - operations: [ContainerUpdate, ContainerExec, VolumeCreate]
+    require: {pod_security: baseline}
 ```
 
 A key in the last column that stands in the same `require:` takes the field over: it judges by what it names, and pod_security
@@ -74,7 +76,18 @@ def render() -> str:
             "Resources of a HostConfig stand at the top of an update's body, and are judged there in the same way. A start"
             " without a body, and what is absent from an update, is not judged: it changes nothing.\n",
             "## What is allowed\n",
-            _table([("control", "fields", "baseline allows", "restricted allows", "more with"), *map(_row, CONTROLS)]),
+            _table(
+                [
+                    (
+                        "control",
+                        "fields (and how values are spelt)",
+                        "baseline allows",
+                        "restricted allows",
+                        "more with",
+                    ),
+                    *map(_row, CONTROLS),
+                ]
+            ),
             "## Why it is so\n",
             *_reasons(),
             "\n## Fields that are not restricted\n",
@@ -88,6 +101,8 @@ def _row(control: Control) -> tuple[str, ...]:
     restricted = "the same" if control.restricted is None else control.restricted.text
     more = (f"`{key}`: {rule.text}" for key, rule in control.relaxed.items())
     fields = ", ".join(_shown(field) for field in control.fields)
+    if control.spelt:
+        fields += f"<br>({control.spelt})"
     return control.name, fields, control.baseline.text, restricted, "<br>".join(more)
 
 
@@ -107,10 +122,10 @@ def _shown(field: str) -> str:
     """A field as people write it: `Privileges.Seccomp.Mode` rather than by the name of the struct."""
     struct, _, name = field.partition(".")
     where = SHOWN_AS.get(struct, struct)
-    if struct not in SHOWN_AS:
+    if struct not in SHOWN_AS:  # by the fields that hold it
         holders = sorted({holder.rpartition(".")[2] for holder, held in HELD.items() if held.lstrip("[]{}") == struct})
         where = "/".join(holders) or struct
-    return f"`{'.'.join(filter(None, (where, name))) or 'top'}`"
+    return f"`{'.'.join(filter(None, (where, name))).replace(':.', ': ') or 'the top'}`"
 
 
 def _table(lines: Iterable[tuple[str, ...]]) -> str:

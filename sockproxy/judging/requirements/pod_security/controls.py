@@ -54,6 +54,8 @@ class Control(NamedTuple):
     """None: as in baseline."""
     relaxed: Mapping[str, Rule] = MappingProxyType({})
     """Key of `require:` -> what is allowed besides when it stands there, too: it judges that itself."""
+    spelt: str = ""
+    """For people: the forms of a value that are one and the same."""
     why: str = ""
     """For people: where the Standards are silent, or are not followed to the letter."""
 
@@ -82,8 +84,10 @@ _ADDS_DEFAULTS = capabilities(*_DEFAULT_CAPABILITIES)
 _ADDS_NET_BIND = capabilities("NET_BIND_SERVICE")
 _PLAIN, _BINDING, _FOREIGN = driver("Name", "Options")
 _PLAIN_VOLUME, _BINDING_VOLUME, _FOREIGN_VOLUME = driver("Driver", "DriverOpts")
+_OWN_LOG, _FOREIGN_LOG = log_config("Type", "Config")
+_OWN_TASK_LOG, _FOREIGN_TASK_LOG = log_config("Name", "Options")
+_ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 _ANY_SECURITY = security_options(*_SECURITY_OPTIONS)
-_NO_PORT = satisfies("no port of the host", lambda bindings: not any(bindings.values()))
 _NOT_ROOT = satisfies("absent, or a number other than 0", is_not_root)
 _MUST_NOT_BE_ROOT = required("a number other than 0", is_not_root)
 
@@ -98,7 +102,9 @@ CONTROLS: tuple[Control, ...] = (
         ("HostConfig.NetworkMode",),
         _NETWORK,
         relaxed=_under("networks", _NETWORK_OR_HOST),
-        why="`container:x` and `ns:` are denied under every key, since what is joined is not known.",
+        spelt="`host`, `container:x`, `ns:/path`, a network's name or id",
+        why="An id of the host's network gives a namespace of its own. `container:x` and `ns:` are denied under every key,"
+        " since what is joined is not known.",
     ),
     Control(
         "Host namespaces",
@@ -127,14 +133,22 @@ CONTROLS: tuple[Control, ...] = (
         _ADDS_DEFAULTS,
         _ADDS_NET_BIND,
         _under("capabilities"),
-        "In any case, with CAP_ or without. `Capabilities` is of API 1.40 alone.",
+        "in any case, with CAP_ or without; ALL; a string for a list of one",
+        "`Capabilities` is of API 1.40 alone.",
     ),
-    Control("Capabilities", ("HostConfig.CapDrop", "ContainerSpec.CapabilityDrop"), ANYTHING, DROPS_ALL),
+    Control(
+        "Capabilities",
+        ("HostConfig.CapDrop", "ContainerSpec.CapabilityDrop"),
+        ANYTHING,
+        DROPS_ALL,
+        spelt="in any case; a string for a list of one",
+    ),
     Control(
         "Host path volumes",
         ("HostConfig.Binds",),
         each("volumes alone (`name:/path`, `/path`)", is_volume_bind),
         relaxed=_under("bind_sources", each("volumes, and host paths without shared propagation", is_any_bind)),
+        spelt="`/host:/path`, `/host:/path:options`; what begins otherwise is a volume's name",
     ),
     Control(
         "Host path volumes, volume types",
@@ -142,7 +156,7 @@ CONTROLS: tuple[Control, ...] = (
         mount("volume", "tmpfs", "image"),
         mount("volume", "tmpfs"),
         _under("bind_sources", mount("bind")),
-        "`npipe` and `cluster` are denied under every key.",
+        why="`npipe` and `cluster` are denied under every key.",
     ),
     Control("Host path volumes", ("BindOptions.Propagation",), one_of(*PROPAGATIONS)),
     Control(
@@ -172,8 +186,9 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Host ports",
         ("HostConfig.PortBindings",),
-        _NO_PORT,
+        EMPTY,
         relaxed=_under("ports"),
+        why="Newer engines choose a port for one without a binding.",
     ),
     Control("Host ports", ("HostConfig.PublishAllPorts",), FALSE, relaxed=_under("ports")),
     Control("Host ports", ("EndpointSpec.Ports",), EMPTY, relaxed=_under("ports")),
@@ -182,6 +197,7 @@ CONTROLS: tuple[Control, ...] = (
         ("HostConfig.SecurityOpt",),
         _ANY_SECURITY,
         both("the same, and no-new-privileges that no later one undoes", _ANY_SECURITY, STAYS_UNPRIVILEGED),
+        spelt="`key=value`, `key:value`; `no-new-privileges` alone, `=true`, `=1`, `=t`, ...; `disable` alone",
         why="Exact strings. Without one the engine's own AppArmor, SELinux and seccomp settings hold, and `seccomp=` or another"
         " AppArmor profile could only weaken them; SELinux levels are denied, since they open other containers' files."
         " Restricted is the control of privilege escalation.",
@@ -211,17 +227,18 @@ CONTROLS: tuple[Control, ...] = (
         ANYTHING,
         _MUST_NOT_BE_ROOT,
         _under("users"),
+        "`1000`, `1000:100`, `1000:users`",
         "A number, as a name can be root's in the image; its group may be any. An image whose passwd file *names* a user `1000`"
         " can make that root, too: ask for `images`.",
     ),
     Control("Running as non-root", ("ExecCreateRequest.User",), ANYTHING, _NOT_ROOT, _under("users")),
     Control(
         "Devices",
-        ("Resources.Devices", "Resources.DeviceCgroupRules", "Resources.DeviceRequests", "Resources_.GenericResources"),
+        ("Resources.Devices", "Resources.DeviceCgroupRules", "Resources.DeviceRequests"),
         EMPTY,
         relaxed=_under("devices"),
     ),
-    Control("Devices", ("Limit.GenericResources",), EMPTY, relaxed=_under("devices")),
+    Control("Devices", ("Resources_.GenericResources", "Limit.GenericResources"), EMPTY),
     Control(
         "Devices",
         ("ThrottleDevice", "WeightDevice"),
@@ -232,6 +249,7 @@ CONTROLS: tuple[Control, ...] = (
         "Ulimits",
         ("Ulimit",),
         satisfies("any but rtprio and nice", lambda limit: limit.get("Name") not in _SCHEDULING),
+        EMPTY,
         why="Kubernetes denies all in baseline from 1.37 on. Docker has always had them, and databases need some; these two put"
         " a container before the host's own processes.",
     ),
@@ -282,11 +300,11 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Logging",
         ("LogConfig",),
-        log_config("Type", "Config"),
-        relaxed=_under("log_drivers"),
+        _OWN_LOG,
+        relaxed=_under("log_drivers", _FOREIGN_LOG),
         why="Docker's own: the engine itself connects to where another driver sends, and reads files that options name.",
     ),
-    Control("Logging", ("SwarmDriver",), log_config("Name", "Options"), relaxed=_under("log_drivers")),
+    Control("Logging", ("SwarmDriver",), _OWN_TASK_LOG, relaxed=_under("log_drivers", _FOREIGN_TASK_LOG)),
     Control(
         "Volume drivers",
         ("HostConfig.VolumeDriver",),
@@ -298,6 +316,7 @@ CONTROLS: tuple[Control, ...] = (
         "Networking",
         ("EndpointSettings.DriverOpts", "NetworkAttachmentConfig.DriverOpts"),
         NO_KEYS,
+        relaxed=_under("sysctls", keys(_ENDPOINT_SYSCTLS, frozenset({_ENDPOINT_SYSCTLS}).__contains__)),
         why="Docker's own: options of a network's driver, sysctls among them from API 1.46 on. Addresses and aliases are free.",
     ),
     Control(

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-SHOWN_CHARACTERS = 80
-"""How much of a value a denial shows: enough to find it, too little for a seccomp profile."""
+from sockproxy.judging.requirements import wording
 
 
 class Found(NamedTuple):
@@ -29,15 +28,15 @@ class Rule(NamedTuple):
 
 
 def shown(value: Any) -> str:
-    """A value for people, cut."""
+    """What a value is, for people."""
     if value is None:
         return "is absent"
-    text = orjson.dumps(value).decode()
-    return f"is {text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + '...'}"
+    return f"is {wording.shown(value) if isinstance(value, str) else _bare(orjson.dumps(value).decode())}"
 
 
-def _cut(key: str) -> str:
-    return key if len(key) <= SHOWN_CHARACTERS else f"{key[: SHOWN_CHARACTERS - 3]}..."
+def _bare(text: str) -> str:
+    """A text that needs no quotation marks, cut."""
+    return wording.shown(text)[1:-1]
 
 
 def satisfies(text: str, test: Callable[[Any], bool]) -> Rule:
@@ -63,7 +62,7 @@ def keys(text: str, test: Callable[[str], bool]) -> Rule:
     """A map whose keys all hold the test. Its values are not shown: some are secrets."""
 
     def find(value: Any) -> Found | None:
-        return next((Found(f"[{_cut(key)}]", "is set") for key in value or () if not test(key)), None)
+        return next((Found(f"[{_bare(key)}]", "is set") for key in value or () if not test(key)), None)
 
     return Rule(text, find)
 
@@ -176,16 +175,20 @@ def mount(*types: str) -> Rule:
 _LOCAL = ("", "local")
 _OPTIONS_OF_A_BIND = frozenset({"type", "o", "device"})
 _FLAGS_OF_A_BIND = frozenset({"bind", "rbind", "ro", "rw", "nosuid", "nodev", "noexec", "private", "rprivate", "slave"})
+# None of them names a path, or makes another mount of it, as `bind` would.
+_WORDS_OF_A_TMPFS = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "ro", "rw", "nosuid", "nodev", "noexec"})
 
 
 def driver(name: str, options: str) -> tuple[Rule, Rule, Rule]:
-    """Rules of an object that has a volume driver and its options in these fields: the local driver without options; local
-    with options that bind a host path; any other driver."""
+    """Rules of an object that has a volume driver and its options in these fields: the local driver without options but for
+    a tmpfs; local with options that bind a host path; any other driver."""
 
     def plain(value: Any) -> Found | None:
         if value.get(name, "") not in _LOCAL:
             return Found(f".{name}", shown(value[name]))
-        return Found(f".{options}", f"sets {_cut(', '.join(value[options]))}") if value.get(options) else None
+        if not value.get(options) or _is_tmpfs(value[options]):
+            return None
+        return Found(f".{options}", f"sets {_bare(', '.join(value[options]))}")
 
     def binding(value: Any) -> Found | None:
         if plain(value) is None:
@@ -197,9 +200,18 @@ def driver(name: str, options: str) -> tuple[Rule, Rule, Rule]:
         return None if value.get(name, "") not in _LOCAL else plain(value)
 
     return (
-        Rule("the driver local, without options", plain),
+        Rule("the driver local, without options or for a tmpfs", plain),
         Rule("the driver local with options that bind an absolute path", binding),
         Rule("a driver other than local, with any options", foreign),
+    )
+
+
+def _is_tmpfs(options: Mapping[str, str]) -> bool:
+    words = (word.partition("=")[0] for word in options.get("o", "").split(",") if word)
+    return (
+        options.keys() <= _OPTIONS_OF_A_BIND
+        and (options.get("type"), options.get("device")) == ("tmpfs", "tmpfs")
+        and _WORDS_OF_A_TMPFS.issuperset(words)
     )
 
 
@@ -254,25 +266,32 @@ _LOG_OPTIONS = frozenset(
 )
 
 
-def log_config(name: str, options: str) -> Rule:
-    """An object that has a log driver and its options in these fields: a driver that writes to the engine's own files."""
+def log_config(name: str, options: str) -> tuple[Rule, Rule]:
+    """Rules of an object that has a log driver and its options in these fields: a driver that writes to the engine's own
+    files; any other that is named."""
 
-    def find(value: Any) -> Found | None:
+    def plain(value: Any) -> Found | None:
         if value.get(name) and value[name] not in LOG_DRIVERS:
             return Found(f".{name}", shown(value[name]))
         # Of the engine's default driver, too, which may be another: an option could send its log anywhere.
         return next(
             (
-                Found(f".{options}[{_cut(key)}]", "is set")
+                Found(f".{options}[{_bare(key)}]", "is set")
                 for key in value.get(options) or ()
                 if key not in _LOG_OPTIONS
             ),
             None,
         )
 
+    def foreign(value: Any) -> Found | None:
+        return None if value.get(name) and value[name] not in LOG_DRIVERS else plain(value)
+
     drivers = ", ".join(LOG_DRIVERS)
-    return Rule(
-        f"the engine's default driver, {drivers}, with options about size, tag, labels and buffering alone", find
+    return (
+        Rule(
+            f"the engine's default driver, {drivers}, with options about size, tag, labels and buffering alone", plain
+        ),
+        Rule("another driver that is named, with any options", foreign),
     )
 
 
