@@ -48,6 +48,8 @@ END = b"\x1e"
 EXIT_CODES = {
     "docker pause web": 1,
     "sockproxy explain --policy ci.yaml POST /v1.41/swarm/init": 1,
+    "sockproxy explain --policy ci.yaml --body create.json POST /v1.41/containers/create": 1,
+    "sockproxy explain --policy build.yaml --body alpine.json POST /v1.41/containers/create": 1,
     "sockproxy check wrong.yaml": 1,
     "sockproxy diff kubernetes-1.3 kubernetes-1.4": 1,
     "sockproxy explain --policy ci.yaml --audit "
