@@ -95,4 +95,4 @@ def test_every_operation_that_a_built_in_policy_allows_is_tested(name: str) -> N
         one.expected["operation"] for one in tested if one.expected["effect"] == "allow" and "operation" in one.expected
     }
     verdicts = effects(load_policy(name, CATALOGUE), CATALOGUE, None)
-    assert {operation for operation, verdict in verdicts.items() if verdict is Effect.ALLOW} == named
+    assert {operation for operation, verdict in verdicts.items() if verdict == Effect.ALLOW} == named

@@ -51,14 +51,14 @@ def ask(
     has_body: bool = False,
     body: bytes | None = None,
 ) -> Answer:
-    """The answer to a request with this method, target and body, as they are on the wire. `has_body`: it has more of one than
-    engines ignore, which may be all that is known of it."""
+    """The answer to a request with this method, target and body, as they are on the wire. `has_body`: it has a body of which
+    nothing else is known."""
     try:
         # As the proxy does, which refuses what is no method and no target before anything is judged.
         http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
         target, classified, decision, _, _, found = judge(
             *(catalogue, policy, principal, method, raw_target),
-            content_length=None if has_body else len(body or b""),
+            content_length=None if has_body and body is None else len(body or b""),
             body=body or None,
             bodies=load_known_bodies(),
         )

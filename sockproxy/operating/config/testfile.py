@@ -8,6 +8,7 @@ nor how they are told. Begin at `load_tests`.
     tests:
       - name: builds start containers
         request: POST /v1.41/containers/web/start
+        body: '{"Image": "busybox"}'    # as on the wire, where a rule requires something of it
         as: {uid: 1000}                 # who asks; what is left out is not known
         expect: allow
         operation: ContainerStart       # these three only where they matter
@@ -54,6 +55,7 @@ class CaseDocument:
 
     name: str = key(TEXT, "What is tested, for people.")
     request: str = key(TEXT, "METHOD TARGET, as on the wire.")
+    body: str | None = key(TEXT, "The body, as on the wire.", default=None)
     principal: PrincipalDocument | None = key(
         Keys(PrincipalDocument, "Principal"), "Who asks.", default=None, name="as"
     )
@@ -84,6 +86,7 @@ class PolicyTest(NamedTuple):
     name: str
     method: str
     target: str
+    body: bytes
     principal: Principal
     expected: Mapping[str, str]
 
@@ -157,7 +160,8 @@ def _test(line: int, document: CaseDocument) -> PolicyTest:
         "reason": document.reason,
     }
     given = {key: value for key, value in expected.items() if value is not None}
-    return PolicyTest(line, document.name, method, target, _principal(document.principal), given)
+    body = (document.body or "").encode("utf-8", "surrogateescape")
+    return PolicyTest(line, document.name, method, target, body, _principal(document.principal), given)
 
 
 def _principal(document: PrincipalDocument | None) -> Principal:
