@@ -49,6 +49,7 @@ class BadRequestReason(StrEnum):
     TARGET_TOO_LARGE = "target-too-large"
     TOO_MANY_FIELDS = "too-many-fields"
     BODY_TOO_LARGE = "body-too-large"
+    TOO_MANY_BODIES = "too-many-bodies"
     HEAD_TOO_SLOW = "head-too-slow"
     BODY_TOO_SLOW = "body-too-slow"
 

@@ -26,6 +26,9 @@ class Limits:
     judged_body_bytes_max: int = 1 << 20
     """A body that a rule asks for, which is held until it is judged; creates have some KiB, a secret half a MiB. Above: 413."""
 
+    judged_bodies_bytes_max: int = 64 << 20
+    """All bodies that are held at a time, so that clients who send theirs slowly cannot fill the memory. Above: 503."""
+
     discarded_body_bytes_max: int = 256 << 10
     """What is read of the body of a request that is denied, so that its connection can stay open. Above: it is closed."""
 

@@ -48,6 +48,7 @@ LIMIT_OF_REASON = {
     BadRequestReason.TARGET_TOO_LARGE: "target_bytes_max",
     BadRequestReason.HEAD_TOO_SLOW: "head_seconds",
     BadRequestReason.BODY_TOO_LARGE: "judged_body_bytes_max",
+    BadRequestReason.TOO_MANY_BODIES: "judged_bodies_bytes_max",
 }
 
 
@@ -313,12 +314,14 @@ async def _read_body(proxy: Proxy, client: Stream, exchange: Exchange, head: Req
         relay.stop(BadRequest(408, BadRequestReason.BODY_TOO_SLOW, "no byte of the body came for too long"))
 
     deadline = proxy.deadlines.start(limits.body_idle_seconds, is_idle, lambda: relay.count)
+    proxy.held_bytes_max += size_max
     try:
         relay.start()
         await relay.wait()
     except PeerGone as error:
         raise BadRequest(400, BadRequestReason.INCOMPLETE, "the connection ended within a body") from error
     finally:
+        proxy.held_bytes_max -= size_max
         proxy.deadlines.stop(deadline)
         exchange.bytes_in = relay.count
     return bytes(held)

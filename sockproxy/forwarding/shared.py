@@ -107,6 +107,7 @@ class Proxy:
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
+        self.held_bytes_max = 0  # what the bodies that are being held may come to
         self.known_answers: dict[bytes, KnownAnswer] = {}
         self._id_prefix = id_prefix
         self.numbers = count(1)  # of the exchanges
