@@ -302,10 +302,12 @@ async def _read_body(proxy: Proxy, client: Stream, exchange: Exchange, head: Req
     """The body that a rule asks for. Raises BadRequest where it is too large, too slow, or ends within."""
     limits, held = proxy.limits, bytearray()
     relay = Relay("downstream", client, None, BoundedCut(head.framing, limits.judged_body_bytes_max, held))
-    if head.framing.length > limits.judged_body_bytes_max:
-        raise BadRequest(
-            413, BadRequestReason.BODY_TOO_LARGE, f"the body is above {limits.judged_body_bytes_max} bytes"
-        )
+    size_max = limits.judged_body_bytes_max if head.framing.kind is FramingKind.CHUNKED else head.framing.length
+    if size_max > limits.judged_body_bytes_max:
+        detail = f"the body is above {limits.judged_body_bytes_max} bytes"
+        raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, detail)
+    if proxy.held_bytes_max + size_max > limits.judged_bodies_bytes_max:
+        raise BadRequest(503, BadRequestReason.TOO_MANY_BODIES, "too many bodies are held to be judged; try again")
     if head.expects_continue:
         client.write(_CONTINUE)
 
