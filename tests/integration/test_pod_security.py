@@ -152,6 +152,37 @@ def test_a_service_that_is_denied_is_given_the_power(swarm: Api, row: Row) -> No
         assert row.depends or has(at(seen, path), value) == (not row.ignored), at(seen, path)
 
 
+def test_a_name_of_a_user_can_be_roots_and_a_number_cannot(api: Api) -> None:
+    lies = "for name in app 1000; do echo $name:x:0:0::/:/bin/sh >> /etc/passwd; done"
+    liar = api.run("sh", "-c", lies)
+    assert api.call("POST", f"/containers/{liar}/wait").status == 200
+    assert api.call("POST", f"/commit?container={liar}&repo=liar", {}).status == 201
+    seen = {}
+    for user in ("app", "1000"):
+        container = api.run("id", "-u", Image="liar", User=user)
+        assert api.call("POST", f"/containers/{container}/wait").status == 200
+        seen[user] = api.call("GET", f"/containers/{container}/logs?stdout=1").body[8:].strip()
+        assert api.call("DELETE", f"/containers/{container}").status == 204
+    assert api.call("DELETE", "/images/liar?force=1").status == 200
+    assert api.call("DELETE", f"/containers/{liar}").status == 204
+    assert seen == {"app": b"0", "1000": b"1000"}
+
+
+def test_the_hosts_network_is_the_hosts_by_its_name_alone(api: Api) -> None:
+    (host,) = [each["Id"] for each in api.call("GET", "/networks").json() if each["Name"] == "host"]
+
+    def namespace(mode: str) -> bytes:
+        container = api.run("readlink", "/proc/self/ns/net", HostConfig={"NetworkMode": mode})
+        assert api.call("POST", f"/containers/{container}/wait").status == 200
+        seen = api.call("GET", f"/containers/{container}/logs?stdout=1").body[8:]
+        assert api.call("DELETE", f"/containers/{container}").status == 204
+        assert seen.startswith(b"net:[")
+        return seen
+
+    assert namespace("host") == namespace("host")
+    assert namespace("host") not in (namespace(host), namespace(host[:12]), namespace("none"))
+
+
 NEEDS_QUOTAS = "--storage-opt"
 """The one flag that this engine refuses: its file system has no quotas."""
 

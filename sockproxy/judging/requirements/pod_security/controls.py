@@ -228,8 +228,8 @@ CONTROLS: tuple[Control, ...] = (
         _MUST_NOT_BE_ROOT,
         _under("users"),
         "`1000`, `1000:100`, `1000:users`",
-        "A number, as a name can be root's in the image; its group may be any. An image whose passwd file *names* a user `1000`"
-        " can make that root, too: ask for `images`.",
+        "A number, since a name is whatever the image's passwd file makes of it; a number stays, even where that file has a"
+        " user of this name. The group may be any, as in the Standards.",
     ),
     Control("Running as non-root", ("ExecCreateRequest.User",), ANYTHING, _NOT_ROOT, _under("users")),
     Control(
