@@ -416,6 +416,71 @@ def operations_of(file: Path) -> set[str]:
     return {name for rule in load_policy(str(file), CATALOGUE).allow for name in rule.operations}
 
 
+def write_clients(folder: Path, *clients: str) -> None:
+    write_config(folder, "ContainerList", "VolumeList")
+    text = (folder / "sockproxy.yaml").read_text()
+    text = (
+        text.replace("policy: own", f"clients: [{', '.join(clients)}]")
+        + "  less: {allow: [{operations: [VolumeList]}]}\n"
+    )
+    (folder / "sockproxy.yaml").write_text(text)
+
+
+US = f"{{match: {{uid: {os.getuid()}, exe: '*python*'}}, policy: own}}"
+OTHERS = f"{{match: {{uid: {os.getuid() + 1}}}, policy: own}}"
+LESS = f"{{match: {{gid: {os.getgid()}}}, policy: less}}"
+OF_CLIENTS = [
+    ((US, LESS), 200, 200),
+    ((LESS, US), 403, 200),  # the first that matches counts
+    ((OTHERS, "{policy: less}"), 403, 200),
+    ((OTHERS,), 403, 403),
+]
+
+
+async def test_each_client_meets_its_policy_and_a_reload_leads_open_connections_anew() -> None:
+    async with open_all() as (program, _):
+        clients = [await program.connect(), await program.connect()]
+        for client in clients:
+            for _ in range(3):  # known to the express way, too
+                assert (await exchange(client, READ))[0] == 200
+        for rules, read, volumes in OF_CLIENTS:
+            write_clients(program.folder, *rules)
+            program.signal(signal.SIGHUP)
+            await program.event("reloaded")
+            for client in (*clients, await program.connect()):
+                for _ in range(3):
+                    assert (await exchange(client, READ))[0] == read
+                    assert (await exchange(client, VOLUMES))[0] == volumes
+
+
+async def test_who_is_no_client_is_told_and_recorded() -> None:
+    async with open_all() as (program, engine):
+        write_clients(program.folder, OTHERS)
+        program.signal(signal.SIGHUP)
+        await program.event("reloaded")
+        client = await program.connect()
+        for request, operation in (
+            (READ, "ContainerList"),
+            (b"GET /nothing HTTP/1.1\r\nHost: d\r\n\r\n", "unknown operation"),
+        ):
+            status, body = await exchange(client, request)  # and the connection stays
+            told = f"sockproxy: {operation} denied by policy no-client: none of this listener's clients"
+            assert (status, json.loads(body)["message"]) == (403, told)
+        assert not any("containers" in line for line in engine.requests)
+        sample = (
+            'sockproxy_decisions_total{effect="deny",operation="ContainerList",policy="no-client",reason="no-client"}'
+        )
+        assert await program.metric(sample) == 1
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        events = [
+            event for event in read_events([str(program.folder / "audit.jsonl")]) if event["stage"] == "completed"
+        ]
+        assert {(one["effect"], one["reason"], one["policy"], one["status"]) for one in events} == {
+            ("deny", "none of this listener's clients", "no-client", 403)
+        }
+
+
 async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:
     async with open_all() as (program, _):
         client = await program.connect()

@@ -152,13 +152,13 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     config = load_config(str(SAMPLE), CATALOGUE)
     builders, network = config.listeners
     assert config.engine == Address("unix", path="/var/run/docker.sock")
-    assert (builders.name, builders.address.path, builders.policy.name) == (
+    assert (builders.name, builders.address.path, builders.policy_names[0]) == (
         "builders",
         "/run/sockproxy/docker.sock",
         "ci",
     )
     assert (builders.mode, builders.owner, builders.group) == (0o660, "root", "root")
-    assert (network.name, network.policy.name, network.mode) == ("tcp://127.0.0.1:2375", "readonly", None)
+    assert (network.name, network.policy_names[0], network.mode) == ("tcp://127.0.0.1:2375", "readonly", None)
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
     assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes"),)
     assert set(config.policies) == {"ci", "readonly"}
@@ -310,7 +310,7 @@ def test_listeners_refer_to_files_beside_their_own(folder: Path) -> None:
         f"version: 1\nlisteners: {listeners}\npolicies: {{ci: {{}}}}\naudit: [{{file: a}}]\n", encoding="utf-8"
     )
     config = load_config(str(main), CATALOGUE)
-    assert [listener.policy.name for listener in config.listeners] == ["one", "b", "ci"]
+    assert [listener.policy_names for listener in config.listeners] == [("one",), ("b",), ("ci",)]
     assert set(config.policies) == {"one", "b", "ci"}
     assert config.audit[0].file == str(folder / "a")
 
@@ -349,7 +349,7 @@ def test_options_are_another_way_to_the_same() -> None:
         audit=["-", "audit.jsonl"],
     )
     assert [str(listener.address) for listener in config.listeners] == ["unix:///run/p.sock", "tcp://127.0.0.1:80"]
-    assert {listener.policy.name for listener in config.listeners} == {"kubernetes-1.4"}
+    assert {listener.policy_names for listener in config.listeners} == {("kubernetes-1.4",)}
     assert (str(config.engine), str(config.admin)) == ("tcp://engine:2375", "tcp://127.0.0.1:9323")
     assert [(sink.file, sink.on_failure) for sink in config.audit] == [
         ("-", "deny-writes"),

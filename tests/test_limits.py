@@ -135,7 +135,7 @@ async def open_front(world: World) -> AsyncIterator[str]:
             "front",
             bind(parse_address(path)),
             Census(world.proxy.limits),
-            lambda sock, principal, on_closed: world.connections.enter(sock, world.gate, principal, on_closed),
+            lambda sock, _, principal, on_closed: world.connections.enter(sock, world.gate, principal, on_closed),
             world.connections.send_away,
             world.limits_hit.append,
         )

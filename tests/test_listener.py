@@ -290,7 +290,9 @@ async def open_listener(
     left: list[Principal] = []
     hit: list[str] = []
 
-    def enter(sock: socket.socket, principal: Principal, on_closed: Callable[[Principal], None]) -> None:
+    def enter(
+        sock: socket.socket, peer: PeerFacts, principal: Principal, on_closed: Callable[[Principal], None]
+    ) -> None:
         came.append(principal)
 
         def echo() -> None:

@@ -13,6 +13,7 @@ the same dialogues and compares what the engine saw, what the client got and wha
 import socket
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from math import inf
 from typing import Any
@@ -22,7 +23,7 @@ from sockproxy.exchange import Exchange
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Known, KnownAnswer, Proxy
 from sockproxy.judging.catalogue import Access, Traffic
-from sockproxy.judging.identity import Principal
+from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.policy import Effect
 from sockproxy.wire import http1
@@ -137,6 +138,7 @@ class Caller:
         "known",
         "line",
         "on_closed",
+        "peer",
         "principal",
         "received_at",
         "sock",
@@ -150,13 +152,16 @@ class Caller:
         gate: Gate,
         principal: Principal,
         on_closed: Callable[[Principal], None],
+        peer: Peer | None = None,
     ) -> None:
-        """`on_closed`: called once, when the connection has ended, on whichever way."""
+        """`on_closed`: called once, when the connection has ended, on whichever way. `peer`: what the gate was chosen by, and
+        will be chosen by anew when other clients are let in."""
         self._express = express
         self.sock = sock
         self.gate = gate
         self.principal = principal
         self.on_closed = on_closed
+        self.peer = peer
         self.line: Line | None = None
         self.known: Known | None = None
         self.head = b""  # as the client sent it
@@ -224,9 +229,9 @@ class Express:
         proxy.deadlines.sweep(min(filter(None, lengths), default=1.0), self._sweep)
 
     @property
-    def caller_count(self) -> int:
+    def callers(self) -> AbstractSet[Caller]:
         """Clients on it."""
-        return len(self._callers)
+        return self._callers
 
     @property
     def idle_count(self) -> int:

@@ -32,7 +32,7 @@ _SYSTEMD_FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 _CONTAINER_ID = re.compile(rb"[/-]([0-9a-f]{64})(?:\.scope)?(?:/.*)?$", re.MULTILINE)
 _CGROUP_BYTES_MAX = 4096  # cgroup(7): a line a hierarchy, 13 at most
 
-Enter = Callable[[socket.socket, Principal, Callable[[Principal], None]], None]
+Enter = Callable[[socket.socket, Peer, Principal, Callable[[Principal], None]], None]
 SendAway = Callable[[socket.socket, str], None]
 
 
@@ -113,14 +113,15 @@ class Listener:
             client.setblocking(False)
             if client.family != socket.AF_UNIX:
                 keep_alive(client)
-            principal = identify(gather_peer(self.name, client, address))
+            peer = gather_peer(self.name, client, address)
         except OSError as error:
             log.warning("peer-unknown", extra={"listener": self.name, "reason": str(error)})
             client.close()  # lawful: who is gone before it is known, is not served
             return
+        principal = identify(peer)
         limit = self._census.enter(principal)
         if limit is None:
-            self._enter(client, principal, self._census.leave)
+            self._enter(client, peer, principal, self._census.leave)
         else:
             self._limit_hit(limit)
             self._send_away(client, limit)

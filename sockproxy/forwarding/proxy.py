@@ -22,7 +22,7 @@ from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream, open_stream
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.judging.identity import Principal
+from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, denial_message
 from sockproxy.wire import http1
@@ -58,13 +58,13 @@ class Connections:
     def __init__(self, proxy: Proxy, readiness: Readiness) -> None:
         self._proxy = proxy
         self._express = Express(proxy, readiness, self._serve)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Caller] = {}
         self._sent_away: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
         """Those that are open, without those that are sent away."""
-        return self._express.caller_count + len(self._tasks)
+        return len(self._express.callers) + len(self._tasks)
 
     @property
     def express_busy_count(self) -> int:
@@ -77,10 +77,21 @@ class Connections:
         return self._express.idle_count
 
     def enter(
-        self, sock: socket.socket, gate: Gate, principal: Principal, on_closed: Callable[[Principal], None]
+        self,
+        sock: socket.socket,
+        gate: Gate,
+        principal: Principal,
+        on_closed: Callable[[Principal], None],
+        peer: Peer | None = None,
     ) -> None:
-        """Serves a connection to its end; then `on_closed` is called."""
-        self._express.enter(Caller(self._express, sock, gate, principal, on_closed))
+        """Serves a connection to its end; then `on_closed` is called. `peer`: see `lead`."""
+        self._express.enter(Caller(self._express, sock, gate, principal, on_closed, peer))
+
+    def lead(self, gate_of: Callable[[Peer], Gate]) -> None:
+        """Every connection whose peer is known goes on by the gate that is told for it; what it has under way stays decided."""
+        for caller in (*self._express.callers, *self._tasks.values()):
+            if caller.peer is not None:
+                caller.gate = gate_of(caller.peer)
 
     def send_away(self, sock: socket.socket, limit: str) -> None:
         """Answers one who is one too many; what they have sent is read, so that the answer arrives."""
@@ -93,8 +104,8 @@ class Connections:
 
     def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
         task = self._proxy.loop.create_task(_serve_connection(self._proxy, self._express, caller, outcome, received))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = caller
+        task.add_done_callback(self._tasks.pop)
 
     def drain(self) -> None:
         """Begins nothing new: what is under way is finished."""
@@ -193,16 +204,18 @@ async def _within(proxy: Proxy, client: Stream, sending: Coroutine[Any, Any, Non
 async def _serve_request(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Serves one request; True if the connection can carry another."""
     exchange = proxy.new_exchange(caller.gate, caller.principal)
-    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller.gate, exchange))
+    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller, exchange))
 
 
-async def _judge_and_act(proxy: Proxy, client: Stream, gate: Gate, exchange: Exchange) -> bool:
+async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange) -> bool:
     raw = await _read_raw_head(proxy, client)
+    gate = caller.gate  # not before: a slow head is judged by what holds when it is there
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
     judgement = _judge(proxy, gate.policy, exchange.principal, head)
     if judgement.needs_body:
         body = await _read_body(proxy, client, exchange, head)
+        gate = caller.gate  # and what was slow to come, by what holds when all of it is there
         judgement = _judge(proxy, gate.policy, exchange.principal, head, body)
         head = head._replace(framing=http1.NO_BODY, expects_continue=False)  # from here on it has none of its own
     _note(exchange, head, judgement)

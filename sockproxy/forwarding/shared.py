@@ -1,10 +1,11 @@
-"""What all connections of a process share: the proxy's parts, its listeners' policies, and what was learnt of heads.
+"""What all connections of a process share: the proxy's parts, its listeners' clients, and what was learnt of heads.
 
 Owns these values and nothing that is done with them. Must not know how a connection is served (`proxy`, `express`,
 `roundtrip`), nor what an observer does. Begin at `Proxy`.
 """
 
 import time
+from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -15,7 +16,8 @@ from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.identity import Principal
+from sockproxy.judging.clients import Client, Match, holds
+from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
 from sockproxy.judging.policy import Policy
@@ -56,8 +58,8 @@ class KnownAnswer(NamedTuple):
 
 
 class Gate:
-    """Where a connection came in: the listener's name, the policy that holds there now, and the heads that were judged by
-    it (see `express`)."""
+    """Where a connection came in: the listener's name, the policy that holds there now for these of its clients, and the
+    heads that were judged by it (see `express`)."""
 
     __slots__ = ("_policy", "known", "name", "seen")
 
@@ -77,6 +79,28 @@ class Gate:
         self._policy = policy
         self.known.clear()
         self.seen.clear()
+
+
+class Entrance:
+    """A listener's clients: who comes in by which gate. There is one more gate, for nobody of them."""
+
+    def __init__(self, name: str, clients: Sequence[Client], nobody: Policy) -> None:
+        """`nobody`: the policy for those who are none of the clients."""
+        self.name = name
+        self._for_nobody = Gate(name, nobody)
+        self._gates: list[tuple[Match, Gate]] = []
+        self.take(clients)
+
+    def take(self, clients: Sequence[Client]) -> None:
+        """From now on these are the clients; those that are connected have to be led to their gates anew."""
+        self._gates = [(client.match, Gate(self.name, client.policy)) for client in clients]
+
+    def gate_of(self, peer: Peer) -> Gate:
+        """The gate of the first client whose match holds."""
+        for match, gate in self._gates:
+            if not match.asked or holds(match, peer):
+                return gate
+        return self._for_nobody
 
 
 class Proxy:

@@ -21,6 +21,10 @@ class Peer(NamedTuple):
     container: str | None = None
     tls_subject: str | None = None
     address: str | None = None
+    tls_sans: tuple[str, ...] = ()
+    """The certificate's alternative names, each with its kind: `DNS:ci.example.com`, `URI:spiffe://...`."""
+    tls_fingerprint: str | None = None
+    """The SHA-256 of the certificate, in hexadecimal."""
 
 
 class Principal(NamedTuple):
@@ -38,9 +42,19 @@ class Principal(NamedTuple):
 
 
 def identify(peer: Peer) -> Principal:
-    """The principal behind a peer: a unix peer is counted by its uid, a tcp peer by its address without the port."""
-    host = (peer.address or "").rpartition(":")[0]
-    key = f"uid:{peer.uid}" if peer.kind == "unix" else f"address:{host}"
+    """The principal behind a peer. A unix peer is counted by its uid; one with a client certificate by its subject, or by
+    the certificate where that has none; another tcp peer by its address without the port."""
+    if peer.kind == "unix":
+        key = f"uid:{peer.uid}"
+    elif peer.tls_subject or peer.tls_fingerprint:
+        key = f"tls:{peer.tls_subject or peer.tls_fingerprint}"
+    else:
+        key = f"address:{host_of(peer.address or '')}"
     return Principal(
         peer.kind, peer.uid, peer.gid, peer.pid, peer.exe, peer.container, peer.tls_subject, peer.address, key
     )
+
+
+def host_of(address: str) -> str:
+    """A peer's address without its port."""
+    return address.rpartition(":")[0]

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     REQUIREMENT = "requirement"
     UNKNOWN_OPERATION = "unknown-operation"
     NOT_IN_API_VERSION = "not-in-api-version"
+    NO_CLIENT = "no-client"
 
 
 class Named(StrEnum):
@@ -96,6 +97,8 @@ NOTHING_ALLOWS: Mapping[Named, Reason] = {
 """What is reported in the place of NO_RULE: no rule is missing if there is no such operation."""
 
 UNKNOWN_SELECTOR = "@unknown"
+NOBODY = "no-client"
+"""The name of the policy for those who are none of a listener's clients; no other may have it."""
 _PATTERN = re.compile(r"[A-Za-z0-9*?]{1,64}", re.ASCII)
 _NOT_ASKED = Unmet("the request", "was not looked into, and a rule requires something of it")
 
@@ -217,6 +220,8 @@ class Policy:
     matters."""
     unknown_fields: UnknownFields = UnknownFields.DENY
     """What becomes of names in a body that no engine knows, where a rule requires something of it."""
+    is_of_nobody: bool = False
+    """It is for those who are none of a listener's clients: made by `policy_of_nobody`."""
 
     def asks(self, operation_id: str) -> tuple[Rule, ...]:
         """The rules that require something of such a request and so may decide it; empty if a deny rule does anyway."""
@@ -266,7 +271,8 @@ def _judge(
     holding = _holding(policy.on_trial, operation, named, facts) if passes else in_force
     reason = VERDICT[_row(holding, is_admitted)]
     if reason is Reason.NO_RULE:
-        reason = NOTHING_ALLOWS[named] if holding.closest is None else Reason.REQUIREMENT
+        nothing_allows = Reason.NO_CLIENT if policy.is_of_nobody else NOTHING_ALLOWS[named]
+        reason = nothing_allows if holding.closest is None else Reason.REQUIREMENT
     decisive = {
         Reason.DENIED_BY_RULE: holding.deny,
         Reason.ALLOWED_BY_RULE: holding.allow,
@@ -350,6 +356,8 @@ def _detail(
         return (holding.allow and holding.allow.reason) or "a rule allows it"
     if reason is Reason.REQUIREMENT:
         return str(holding.unmet)
+    if reason is Reason.NO_CLIENT:
+        return "none of this listener's clients"
     if reason is Reason.API_VERSION:
         return _version_detail(api_versions, version)
     if reason is Reason.NOT_IN_API_VERSION and operation is not None:
@@ -409,6 +417,12 @@ def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
         allow=policy.allow,
         deny=policy.deny,
     )
+
+
+def policy_of_nobody(catalogue: Catalogue) -> Policy:
+    """What those meet who are none of a listener's clients: it denies everything, and says why."""
+    policy = replace(compile_policy(NOBODY, catalogue), is_of_nobody=True)
+    return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
 
 def select_all(selectors: Iterable[str], catalogue: Catalogue) -> frozenset[str]:

@@ -37,9 +37,9 @@ from sockproxy.forwarding.listener import (
 )
 from sockproxy.forwarding.proxy import Connections
 from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Proxy
+from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
-from sockproxy.judging.policy import Policy
+from sockproxy.judging.policy import policy_of_nobody
 from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
@@ -113,21 +113,23 @@ class Service:
         )
         self.readiness = Readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
-        self.gates = [Gate(listener.name, listener.policy) for listener in config.listeners]
+        nobody = policy_of_nobody(self.proxy.catalogue)
+        self.entrances = {one.name: Entrance(one.name, one.clients, nobody) for one in config.listeners}
         census = Census(config.limits)
         self.listeners = [
             Listener(
-                *(gate.name, sockets[gate.name], census),
-                self._enter(gate),
+                *(name, sockets[name], census),
+                self._enter(entrance),
                 self.connections.send_away,
                 self.metrics.limit_hit,
             )
-            for gate in self.gates
+            for name, entrance in self.entrances.items()
         ]
         self._health: asyncio.Task[None] | None = None
 
-    def _enter(self, gate: Gate) -> Enter:
-        return lambda sock, principal, on_closed: self.connections.enter(sock, gate, principal, on_closed)
+    def _enter(self, entrance: Entrance) -> Enter:
+        enter, gate_of = self.connections.enter, entrance.gate_of
+        return lambda sock, peer, principal, on_closed: enter(sock, gate_of(peer), principal, on_closed, peer)
 
     def _engine_connections(self) -> dict[str, int]:
         connections = self.connections
@@ -170,18 +172,17 @@ class Service:
         self._save_learnt()
 
     def reload(self, load: Reload) -> None:
-        """Takes the policies of a new configuration; whatever else has changed needs a restart, and is named."""
+        """Takes the clients and policies of a new configuration; whatever else has changed needs a restart, and is named."""
         self._save_learnt()
         try:
             config = load()
-            policies = {listener.name: listener.policy for listener in config.listeners}
             self.trail.reopen()
         except (ConfigError, OSError) as error:
             # lawful: the old configuration stays, the metric and the log say so
             self.metrics.config_reload(success=False, time=time.time())
             log.error("reload-failed", extra={"reason": str(error)})
             return
-        self._take(policies)
+        self._take(config)
         changed = _needs_restart(self.config, config)
         self.metrics.config_reload(success=True, time=time.time())
         log.info("reloaded", extra={"needs_restart": ",".join(changed)} if changed else {})
@@ -190,9 +191,11 @@ class Service:
         if self.apprentice is not None:
             self.apprentice.save()
 
-    def _take(self, policies: Mapping[str, Policy]) -> None:
-        for gate in self.gates:
-            gate.policy = policies.get(gate.name, gate.policy)
+    def _take(self, config: Config) -> None:
+        for listener in config.listeners:
+            if listener.name in self.entrances:
+                self.entrances[listener.name].take(listener.clients)
+        self.connections.lead(lambda peer: self.entrances[peer.listener].gate_of(peer))
 
     async def _watch_engine(self) -> None:
         was_up: bool | None = None
@@ -337,7 +340,11 @@ async def running(config: Config, sockets: Sockets, learn: str | None = None) ->
     for listener in config.listeners:
         log.info(
             "listening",
-            extra={"listener": listener.name, "address": str(listener.address), "policy": listener.policy.name},
+            extra={
+                "listener": listener.name,
+                "address": str(listener.address),
+                "policy": ",".join(listener.policy_names),
+            },
         )
 
     async def readiness() -> tuple[bool, str]:

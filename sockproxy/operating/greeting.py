@@ -20,16 +20,17 @@ def greeting(config: Config, metrics_url: str, *, api_version: str, command: str
     here."""
     listener = config.listeners[0]
     url = str(listener.address)
+    policy = listener.policy_names[0]
     lines = [
         f"sockproxy listens on   {url}",
-        f"  policy               {listener.policy.name}",
+        f"  policy               {policy}",
         f"  engine               {config.engine}",
         f"  metrics              {metrics_url}",
         *(f"  audit trail          {audit.file}" for audit in config.audit),
         "",
         "Three things to try:",
         *(
-            f"  {label:8} {text.format(url=url, command=command, policy=listener.policy.name, version=api_version)}"
+            f"  {label:8} {text.format(url=url, command=command, policy=policy, version=api_version)}"
             for label, text in _THINGS_TO_TRY
         ),
         "",

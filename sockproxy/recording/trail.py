@@ -191,7 +191,7 @@ def operation_of(event: Event) -> str:
 def peer_of(event: Event) -> Peer:
     """Who asked, as the judge was told."""
     principal = cast("dict[str, Any]", event["principal"])  # an object, as _parse made sure
-    facts = {key: principal.get(key) for key in PRINCIPAL_FIELDS if key != "kind"}
+    facts: dict[str, Any] = {key: principal.get(key) for key in PRINCIPAL_FIELDS if key != "kind"}
     kind: PeerKind = "tcp" if principal.get("kind") == "tcp" else "unix"
     return Peer(_text(event, "listener"), kind, **facts)
 

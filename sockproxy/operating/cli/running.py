@@ -190,7 +190,10 @@ def how_called(program: str) -> str:
 def letting_pass(config: Config, catalogue: Catalogue) -> Config:
     """The same configuration with every policy in mode shadow."""
     policies = {name: in_shadow(policy, catalogue) for name, policy in config.policies.items()}
-    listeners = tuple(replace(one, policy=in_shadow(one.policy, catalogue)) for one in config.listeners)
+    listeners = tuple(
+        replace(one, clients=tuple(each._replace(policy=in_shadow(each.policy, catalogue)) for each in one.clients))
+        for one in config.listeners
+    )
     return replace(config, listeners=listeners, policies=policies)
 
 

@@ -8,6 +8,7 @@ Owns the file format. Must not know how what it describes is done. Begin at `bui
     document     the keys, their shapes, their descriptions
     validation   tree -> document, and what is wrong with its shape
     policies     names, extends, selectors -> compiled policies
+    matching     what a listener's clients are told apart by
     model        Config, what the house gets
     building     document -> Config, and what is wrong across it
     schema       the JSON Schema for editors

@@ -12,8 +12,16 @@ from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address, parse_address
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.clients import ANYBODY, Client
 from sockproxy.judging.policy import Policy
-from sockproxy.operating.config.document import FORMAT_VERSION, AuditDocument, Document, ListenerDocument
+from sockproxy.operating.config.document import (
+    FORMAT_VERSION,
+    AuditDocument,
+    ClientDocument,
+    Document,
+    ListenerDocument,
+)
+from sockproxy.operating.config.matching import check_match_keys, check_reachable, read_match
 from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.shapes import keys_of
@@ -129,6 +137,14 @@ class _Builder:
         root = self.source.root.value
         return not isinstance(root, dict) or (key in root and root[key].value != [])
 
+    def is_written(self, path: Path, *keys: str) -> bool:
+        """Whether one of these keys stands at a place of the source, whatever its value is."""
+        value: object = self.source.root.value
+        for part in self.findings.place_of(path):
+            node = value.get(part) if isinstance(value, dict) else value[int(part)] if isinstance(value, list) else None
+            value = node.value if node is not None else None
+        return isinstance(value, dict) and any(key in value for key in keys)
+
     def engine(self, text: str) -> Address:
         engine = self.address(("engine",), text)
         if engine is None:
@@ -139,16 +155,17 @@ class _Builder:
 
     def listener(self, path: Path, document: ListenerDocument, own: Mapping[str, Policy]) -> ListenerConfig | None:
         address = self.address((*path, "address"), document.address)
-        policy = self.policy((*path, "policy"), document.policy, own)
+        clients = self.clients(path, document, own)
         if address is None:
             return None
+        check_match_keys(path, document, address, self.findings)
         self.check_socket_keys(path, document, address)
         name = document.name or str(address)
         self.findings.add_unless_printable((*path, "name"), name)
         if name in self.names and document.name is not None:
             self.findings.add((*path, "name"), f"{quoted(name)} is the name of {self.names[name]}, too")
         self.names.setdefault(name, key_of(path))
-        if policy is None:
+        if clients is None:
             return None
         return ListenerConfig(
             name=name,
@@ -156,8 +173,30 @@ class _Builder:
             mode=int(document.mode or SOCKET_MODE_DEFAULT, 8) if address.scheme == "unix" else None,
             owner=None if document.owner is None else str(document.owner),
             group=None if document.group is None else str(document.group),
-            policy=policy,
+            clients=clients,
         )
+
+    def clients(self, path: Path, document: ListenerDocument, own: Mapping[str, Policy]) -> tuple[Client, ...] | None:
+        """Whom a listener lets in; None where something is wrong with that, which is told."""
+        if document.clients is None:
+            if document.policy is None:
+                if not self.is_written(path, "policy", "clients"):  # one that is wrong itself has been told
+                    self.findings.add((*path, "policy"), "is missing")
+                return None
+            policy = self.policy((*path, "policy"), document.policy, own)
+            return None if policy is None else (Client(ANYBODY, policy),)
+        if document.policy is not None:
+            self.findings.add(
+                (*path, "policy"), "stands beside `clients`, each of which has its own; leave one of them out"
+            )
+        clients = [self.client((*path, "clients", index), one, own) for index, one in enumerate(document.clients)]
+        check_reachable((*path, "clients"), document.clients, self.findings)
+        return tuple(client for client in clients if client is not None)
+
+    def client(self, path: Path, document: ClientDocument, own: Mapping[str, Policy]) -> Client | None:
+        match = read_match((*path, "match"), document.match, self.findings)
+        policy = self.policy((*path, "policy"), document.policy, own)
+        return None if policy is None else Client(match, policy)
 
     def check_socket_keys(self, path: Path, document: ListenerDocument, address: Address) -> None:
         for key in ("mode", "owner", "group"):

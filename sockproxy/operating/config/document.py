@@ -16,6 +16,7 @@ from sockproxy.operating.config.shapes import Choice, Constant, Flag, Keys, List
 FORMAT_VERSION = 1
 
 TEXT = Text()
+_POLICY_REFERENCE = "A built-in policy, one of this file, or a file (FILE.yaml, FILE.yaml#name), relative to this file."
 _POLICY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _POLICY_NAME_FORM = "the name of a policy has up to 63 letters, digits, dots, dashes and underscores"
 POLICY_NAME = Text("expected the name of a policy", pattern=_POLICY_NAME)
@@ -98,12 +99,57 @@ class PolicyDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MatchDocument:
+    """Who somebody is. All that stands here has to hold; what is not known of a peer does not."""
+
+    uid: str | int | None = key(NameOrNumber(), "The user of a unix peer, by name or number.", default=None)
+    gid: str | int | None = key(
+        NameOrNumber(), "The group that a unix peer's process runs with, by name or number.", default=None
+    )
+    exe: str | None = key(
+        TEXT, "A pattern over the path of a unix peer's executable; * includes slashes.", default=None
+    )
+    container: str | None = key(
+        TEXT, "The container of a unix peer: its id, 12 digits or more of it, or a pattern.", default=None
+    )
+    tls_subject: str | None = key(
+        TEXT,
+        "The subject of the client's certificate: a pattern over one attribute (CN=ci-*), or over all of them, part by "
+        "part, as RFC 4514 writes them (CN=ci-*,O=Example).",
+        default=None,
+    )
+    tls_san: str | None = key(
+        TEXT,
+        "A pattern over an alternative name of the client's certificate, with its kind: DNS:*.example.com.",
+        default=None,
+    )
+    spiffe_id: str | None = key(TEXT, "A pattern over the SPIFFE id: spiffe://example.org/ci/*.", default=None)
+    tls_fingerprint: str | None = key(
+        Text("expected the SHA-256 of a certificate in quotes"),
+        "The SHA-256 of the client's certificate, in hexadecimal.",
+        default=None,
+    )
+    cidr: str | None = key(TEXT, "The network of a tcp peer's address: 10.0.0.0/8.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientDocument:
+    """Some of a listener's clients, and the policy that they meet."""
+
+    match: MatchDocument | None = key(Keys(MatchDocument, "Match"), "Who they are. Default: everybody.", default=None)
+    policy: str = key(TEXT, _POLICY_REFERENCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDocument:
-    """Where clients connect, and the policy that they meet there."""
+    """Where clients connect, and the policy that they meet there: `policy` is for everybody, `clients` tells them apart."""
 
     address: str = key(TEXT, "unix:///path, tcp://host:port, or systemd://name for a socket handed over by systemd.")
-    policy: str = key(
-        TEXT, "A built-in policy, one of this file, or a file (FILE.yaml, FILE.yaml#name), relative to this file."
+    policy: str | None = key(TEXT, f"{_POLICY_REFERENCE} For everybody who connects here.", default=None)
+    clients: tuple[ClientDocument, ...] | None = key(
+        ListOf(Keys(ClientDocument, "Client"), when_empty="is empty: nobody would be let in"),
+        "Who meets which policy here. The first that matches counts; who is none of them is denied.",
+        default=None,
     )
     name: str | None = key(Text(length_max=64), "Its name in metrics and audit. Default: the address.", default=None)
     mode: str | None = key(SOCKET_MODE, 'Permissions of a unix socket, in quotes. Default: "0660".', default=None)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.limits import Limits
+from sockproxy.judging.clients import Client
 from sockproxy.judging.policy import Policy
 
 AuditLevel = Literal["Metadata"]
@@ -24,7 +25,13 @@ class ListenerConfig:
     mode: int | None
     owner: str | None
     group: str | None
-    policy: Policy
+    clients: tuple[Client, ...]
+    """Whom it lets in; one that names just a policy has everybody as its one client."""
+
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """The policies that its clients meet."""
+        return tuple(dict.fromkeys(client.policy.name for client in self.clients))
 
 
 @dataclass(frozen=True, slots=True)

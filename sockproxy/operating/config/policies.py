@@ -13,6 +13,7 @@ from sockproxy.errors import ConfigError, Finding
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Operation
 from sockproxy.judging.payload import UnknownFields
 from sockproxy.judging.policy import (
+    NOBODY,
     ApiVersions,
     Mode,
     Policy,
@@ -92,6 +93,9 @@ class Policies:
     def check_names(self, own: Mapping[str, Policy], findings: Findings) -> None:
         """Adds a finding for every policy that has a built-in one's name and another meaning: who reads the name in a
         metric or in the record must not be misled."""
+        if NOBODY in own:
+            message = "what sockproxy calls the policy of those who are none of a listener's clients; choose another"
+            findings.add(("policies", NOBODY), message)
         for name in own.keys() & set(data.builtin_policy_names()):
             if own[name].revision != self.builtin(name).revision:
                 findings.add(("policies", name), "the name of a built-in policy with another meaning; choose another")

@@ -31,6 +31,7 @@ from sockproxy.operating.config.shapes import (
 from sockproxy.operating.known import load_catalogue
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_POLICY_PLACES = (("PolicyDocument", "extends"), ("ListenerDocument", "policy"), ("ClientDocument", "policy"))
 
 
 def json_schema() -> dict[str, Any]:
@@ -43,7 +44,7 @@ def json_schema() -> dict[str, Any]:
     pattern = {"type": "string", "pattern": r"^[A-Za-z0-9*?]*[*?][A-Za-z0-9*?]*$"}
     definitions["RuleDocument"]["properties"]["operations"]["items"] = {"anyOf": [{"enum": words}, pattern]}
     built_in = {"enum": list(data.builtin_policy_names())}
-    for model, key in (("PolicyDocument", "extends"), ("ListenerDocument", "policy")):
+    for model, key in _POLICY_PLACES:
         place = definitions[model]["properties"][key]
         place = place.get("items", place)
         kept = {keyword: place.pop(keyword) for keyword in list(place) if keyword not in ("title", "description")}

@@ -42,6 +42,10 @@ class Findings:
         """From now on paths are those of this tree, from which something was cut out; keys stay those of the file."""
         self._places = _places(root)
 
+    def place_of(self, path: Path) -> Path:
+        """Where in the file something stands that is in the tree."""
+        return self._places[path].path
+
     def add(self, path: Path, message: str) -> None:
         """Adds one finding; its line is that of the nearest thing above the path which is there."""
         here = path
