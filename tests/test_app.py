@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from sockproxy.operating import run
 from sockproxy.operating.config import config_from_options, load_policy
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.recording.trail import read_events, verify
+from tests.certificates import Authority
 from tests.exchanges import CATALOGUE
 from tests.streams import Peer
 
@@ -128,6 +131,12 @@ class Program:
     def close(self) -> None:
         for peer in self._peers:
             peer.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def exchange(client: Peer, request: bytes) -> tuple[int, bytes]:
@@ -479,6 +488,56 @@ async def test_who_is_no_client_is_told_and_recorded() -> None:
         assert {(one["effect"], one["reason"], one["policy"], one["status"]) for one in events} == {
             ("deny", "none of this listener's clients", "no-client", 403)
         }
+
+
+async def test_certificates_are_taken_anew_and_bad_ones_keep_the_old() -> None:
+    async with open_all() as (program, _):
+        authority = Authority(program.folder / "ca")
+        server, other = authority.sign("/CN=localhost", "DNS:localhost"), authority.sign("/CN=other")
+        port = free_port()
+        config = (program.folder / "sockproxy.yaml").read_text()
+        tls = f"tls: {{cert: {server.cert}, key: {server.key}}}"
+        listener = f"  - {{name: tls, address: 'tcp://localhost:{port}', policy: own, {tls}}}"
+        config = (
+            config.replace("audit:", f"{listener}\naudit:")
+            .replace("d.sock", "e.sock")
+            .replace("audit.jsonl", "b.jsonl")
+        )
+        (program.folder / "sockproxy.yaml").write_text(config)
+        secured = await start(program.folder)
+        try:
+            await secured.started()
+            context = ssl.create_default_context(cafile=authority.cert)
+            sample = 'sockproxy_tls_certificate_not_after_seconds{listener="tls"}'
+            assert await secured.metric(sample) == pytest.approx(time.time() + 2 * 86400, abs=60)
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+            writer.write(READ)
+            assert (await reader.readuntil(HEAD_END)).startswith(b"HTTP/1.1 200 ")
+            good = Path(server.key).read_bytes()
+            Path(server.key).write_bytes(Path(other.key).read_bytes())
+            secured.signal(signal.SIGHUP)
+            assert "key values mismatch" in (await secured.event("reload-failed"))["reason"]
+            await secured.event("reloaded")  # the policies are good
+            assert await secured.metric("sockproxy_config_last_reload_successful") == 0
+            _, second = await asyncio.open_connection("localhost", port, ssl=context)
+            Path(server.key).write_bytes(good)
+            secured.signal(signal.SIGHUP)
+            await secured.event("certificate-reloaded")
+            assert await secured.metric("sockproxy_config_last_reload_successful") == 1
+            for each in (writer, second):
+                each.close()
+        finally:
+            secured.process.kill()
+            await secured.process.wait()
+
+
+async def test_certificates_that_cannot_be_used_are_told_at_start(tmp_path: Path) -> None:
+    config = "version: 1\nlisteners: [{address: 'tcp://localhost:1', policy: readonly, tls: {cert: a, key: b}}]\n"
+    (tmp_path / "sockproxy.yaml").write_text(config)
+    program = await start(tmp_path)
+    _, said = await program.process.communicate()
+    assert f"cannot use the certificate {tmp_path}/a with the key {tmp_path}/b: No such file" in said.decode()
+    assert program.process.returncode == 2
 
 
 async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from sockproxy.data import builtin_policy_names, load_operations
 from sockproxy.errors import ConfigError, Finding
-from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.address import Address, TlsFiles
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
+from sockproxy.judging.clients import Match
 from sockproxy.judging.policy import ApiVersions, Mode
 from sockproxy.operating.config import (
     AuditConfig,
@@ -150,7 +152,7 @@ def test_a_policy_of_ten_thousand_rules_fits(file: Path) -> None:
 
 def test_the_sample_is_valid_and_comes_to_this() -> None:
     config = load_config(str(SAMPLE), CATALOGUE)
-    builders, network = config.listeners
+    builders, plain, network, local = config.listeners
     assert config.engine == Address("unix", path="/var/run/docker.sock")
     assert (builders.name, builders.address.path, builders.policy_names[0]) == (
         "builders",
@@ -158,10 +160,20 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
         "ci",
     )
     assert (builders.mode, builders.owner, builders.group) == (0o660, "root", "root")
-    assert (network.name, network.policy_names[0], network.mode) == ("tcp://127.0.0.1:2375", "readonly", None)
+    assert (plain.name, plain.policy_names, plain.mode, plain.insecure) == (
+        "tcp://10.0.0.5:2375",
+        ("readonly",),
+        None,
+        True,
+    )
+    beside = SAMPLE.parent
+    assert network.tls == TlsFiles(f"{beside}/server.pem", f"{beside}/server-key.pem", f"{beside}/ca.pem")
+    assert network.clients[0].match == Match((("tls_subject", ("cn=ci-*",)), ("cidr", ip_network("10.0.0.0/8"))))
+    assert [client.policy.name for client in network.clients] == ["ci", "ci", "readonly", "readonly"]
+    assert local.clients[0].match == Match((("uid", 0),))
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
     assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes"),)
-    assert set(config.policies) == {"ci", "readonly"}
+    assert set(config.policies) == {"ci", "readonly", "allow-all"}
     assert config.policies["ci"].api_versions == ApiVersions(ApiVersion(1, 24), ApiVersion(1, 55), True)
 
 
@@ -376,6 +388,15 @@ def test_findings_name_the_options() -> None:
         "command line: --listen: unix:///a is the address of listeners[1].address, too",
         "command line: --admin: http://a: expected unix:///path, tcp://host:port or systemd://name",
     ]
+
+
+def test_plain_tcp_beyond_loopback_has_to_be_meant() -> None:
+    listen = ["tcp://0.0.0.0:2375", "tcp://localhost:2375", "unix:///a"]
+    with pytest.raises(ConfigError) as caught:
+        config_from_options(CATALOGUE, listen=listen, policy="readonly")
+    assert [one.key for one in caught.value.findings] == ["--listen"]
+    config = config_from_options(CATALOGUE, listen=listen, policy="readonly", insecure=True)
+    assert [listener.insecure for listener in config.listeners] == [True, True, False]
 
 
 # The schema

@@ -5,23 +5,29 @@
 
 import asyncio
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from sockproxy.forwarding.address import Address, parse_address
+from sockproxy.forwarding.address import Address, TlsFiles, parse_address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.handshakes import Handshakes
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.listener import Census, Listener, bind
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.tls import ServerTls
+from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.operating.app import Service, bind_all
 from sockproxy.operating.config import config_from_options
+from tests.certificates import Authority
 from tests.exchanges import CATALOGUE
 from tests.streams import Peer, World, open_world, until
 
@@ -162,6 +168,42 @@ def connections(count: int, *, is_last_refused: bool) -> Story:
                 client.close()
 
     return story
+
+
+@asynccontextmanager
+async def open_tls(world: World) -> AsyncIterator[Callable[[], Peer]]:
+    """A way in with TLS, without a certificate of the client's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        own = Authority(Path(folder) / "own")
+        handshakes, tls = Handshakes(world.proxy, world.connections), ServerTls(TlsFiles(own.cert, own.key, None))
+
+        def connect() -> Peer:
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            handshakes.begin(tls, lambda _: world.gate, near, PeerFacts("front", "tcp"), lambda: None)
+            return Peer(far)
+
+        yield connect
+        handshakes.cancel()
+
+
+async def hands_are_shaken(world: World) -> None:
+    async with open_tls(world) as connect:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        await asyncio.open_connection(sock=connect().sock, ssl=context, server_hostname="")
+
+
+async def hands_are_not_shaken(world: World) -> None:
+    async with open_tls(world) as connect:
+        assert await connect().receive_all() == b""
+
+
+async def two_shake_hands_at_once(world: World) -> None:
+    async with open_tls(world) as connect:
+        first, second = connect(), connect()
+        assert await second.receive_all() == b""
+        first.close()
 
 
 async def head_comes_in_pieces(world: World) -> None:
@@ -349,6 +391,8 @@ BOUNDS = {
         2, connections(2, is_last_refused=False), connections(3, is_last_refused=True)
     ),
     "head_seconds": Bound(0.1, head_comes_in_pieces, refuses(PING[:9], 408)),
+    "handshake_seconds": Bound(0.5, hands_are_shaken, hands_are_not_shaken),
+    "handshakes_max": Bound(1, hands_are_shaken, two_shake_hands_at_once),
     "keep_alive_seconds": Bound(0.1, pause_is_short, pause_is_long, is_told=False),
     "body_idle_seconds": Bound(0.1, body_comes_in_pieces, body_stops_coming),
     "connect_seconds": Bound(0.1, passes(PING), engine_does_not_accept),

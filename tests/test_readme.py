@@ -31,6 +31,7 @@ from benchmarks.picture import digest, draw
 from sockproxy.data import builtin_policy_names, client_policy_names, load_operations
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.clients import KEYS
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import document, load_policy
 from sockproxy.operating.config.shapes import keys_of
@@ -153,7 +154,7 @@ def table_below(heading: str, first_column: str) -> list[list[str]]:
     return rows[begin + 2 : end]
 
 
-HEADERS = {"status", "policy", "key", "selector", "exit code", "fields", "metric", "event", "what"}
+HEADERS = {"match", "status", "policy", "key", "selector", "exit code", "fields", "metric", "event", "what"}
 
 BLOCKS = read_blocks(README)
 CONSOLE = tuple(block for block in BLOCKS if block.language == "console")
@@ -499,6 +500,11 @@ def test_all_keys() -> None:
     told = {key for keys, _, _ in table_below("The policy file", "key") for key in names(keys)}
     models = (document.Document, document.ListenerDocument, document.AuditDocument, document.PolicyDocument)
     assert told == {key for model in models for key in keys_of(model)}
+
+
+def test_all_match_keys() -> None:
+    told = {key for keys, _, _ in table_below("Who asks", "match") for key in names(keys)}
+    assert told == set(keys_of(document.MatchDocument)) == set(KEYS)
 
 
 def test_all_audit_fields() -> None:

@@ -1,9 +1,10 @@
-"""Address: where to listen and where the engine is, as a URL.
+"""Address: where to listen and where the engine is, as a URL; and where the files of a listener's TLS are.
 
-Owns the forms `unix:///path`, `tcp://host:port` and `systemd://[name]`. Must not know sockets.
+Owns the forms `unix:///path`, `tcp://host:port` and `systemd://[name]`. Must not know sockets, nor what is in files.
 """
 
 import re
+from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
 Scheme = Literal["unix", "tcp", "systemd"]
@@ -26,6 +27,15 @@ class Address(NamedTuple):
             host = f"[{self.host}]" if ":" in self.host else self.host
             return f"tcp://{host}:{self.port}"
         return f"{self.scheme}://{self.path}"
+
+
+class TlsFiles(NamedTuple):
+    """Where a listener's certificate (with its chain), key, and the authorities of its clients are; PEM. Without
+    authorities, no client is asked for a certificate."""
+
+    cert: str
+    key: str
+    client_ca: str | None
 
 
 def parse_address(text: str) -> Address:
@@ -52,3 +62,12 @@ def _parse_unix(text: str) -> Address:
     if "\0" in path:
         raise ValueError("a path holds no NUL")
     return Address("unix", path=path)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches a listener on this host: an address of the loopback network, or localhost. Of
+    other names nobody knows what they will stand for."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"  # lawful: it is a name, or nothing, which is every address

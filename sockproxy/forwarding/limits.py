@@ -41,6 +41,12 @@ class Limits:
     head_seconds: float = 60.0
     """From the first byte of a head (or the connection's start) to its end; Apache gives 40, HAProxy's users 10. Above: 408."""
 
+    handshake_seconds: float = 10.0
+    """From a TLS connection's start to the end of its handshake: four messages, on any network. Above: closed."""
+
+    handshakes_max: int = 256
+    """Handshakes under way; each takes a millisecond of CPU or two, so more would be too late. Above: closed."""
+
     keep_alive_seconds: float = 600.0
     """A connection without a request; longer than the idle timeout of every known client. Then: closed."""
 

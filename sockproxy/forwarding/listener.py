@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.address import Address, is_loopback
 from sockproxy.forwarding.engine import keep_alive
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.readiness import Readiness
@@ -227,14 +227,16 @@ def bind(
     mode: int | None = None,
     owner: str | None = None,
     group: str | None = None,
+    loopback_only: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> list[socket.socket]:
-    """The bound sockets for an address. Raises OSError or LookupError (owner, group) with a text for people."""
+    """The bound sockets for an address. `loopback_only`: a tcp socket, also one that was handed over, must not be reached from
+    beyond it. Raises OSError or LookupError (owner, group) with a text for people."""
     try:
         if address.scheme == "systemd":
-            return _handed_over(address.path, environ)
+            return _checked(_handed_over(address.path, environ), loopback_only=loopback_only)
         if address.scheme == "tcp":
-            return _bind_tcp(address)
+            return _checked(_bind_tcp(address), loopback_only=loopback_only)
         return [_bind_unix(address.path, mode, owner, group)]
     except OSError as error:
         raise OSError(f"cannot listen on {address}: {error.strerror or error}") from error
@@ -309,3 +311,10 @@ def _handed_over(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
     if not descriptors:
         raise OSError(f"systemd handed no socket called {name} over")
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+def _checked(sockets: list[socket.socket], *, loopback_only: bool) -> list[socket.socket]:
+    for sock in sockets:
+        if loopback_only and sock.family != socket.AF_UNIX and not is_loopback(sock.getsockname()[0]):
+            raise OSError(f"{sock.getsockname()[0]} is plain tcp beyond loopback: give it `tls`, or `insecure: true`")
+    return sockets

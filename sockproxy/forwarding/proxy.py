@@ -87,6 +87,21 @@ class Connections:
         """Serves a connection to its end; then `on_closed` is called. `peer`: see `lead`."""
         self._express.enter(Caller(self._express, sock, gate, principal, on_closed, peer))
 
+    def go_on(self, client: Stream, caller: Caller) -> None:
+        """Serves a connection that is a stream already, and stays one: with TLS there is no express way."""
+        self._keep(self._proxy.loop.create_task(_serve_stream(self._proxy, self._express, caller, client)), caller)
+
+    def new_caller(
+        self,
+        sock: socket.socket,
+        gate: Gate,
+        principal: Principal,
+        on_closed: Callable[[Principal], None],
+        peer: Peer | None = None,
+    ) -> Caller:
+        """A client, for `go_on`."""
+        return Caller(self._express, sock, gate, principal, on_closed, peer)
+
     def lead(self, gate_of: Callable[[Peer], Gate]) -> None:
         """Every connection whose peer is known goes on by the gate that is told for it; what it has under way stays decided."""
         for caller in (*self._express.callers, *self._tasks.values()):
@@ -103,7 +118,10 @@ class Connections:
         task.add_done_callback(self._sent_away.discard)
 
     def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
-        task = self._proxy.loop.create_task(_serve_connection(self._proxy, self._express, caller, outcome, received))
+        serving = _serve_connection(self._proxy, self._express, caller, outcome, received)
+        self._keep(self._proxy.loop.create_task(serving), caller)
+
+    def _keep(self, task: asyncio.Task[None], caller: Caller) -> None:
         self._tasks[task] = caller
         task.add_done_callback(self._tasks.pop)
 
@@ -122,8 +140,16 @@ class Connections:
 
 
 async def _serve_connection(proxy: Proxy, express: Express, caller: Caller, outcome: Outcome, received: bytes) -> None:
+    """Goes on with a connection of the express way."""
+    await _serve_stream(
+        proxy, express, caller, await open_stream(proxy.loop, proxy.hangups, caller.sock, received), outcome
+    )
+
+
+async def _serve_stream(
+    proxy: Proxy, express: Express, caller: Caller, client: Stream, outcome: Outcome = Outcome.REQUEST
+) -> None:
     """Serves one request after the other, until the connection ends or goes the express way again."""
-    client = await open_stream(proxy.loop, proxy.hangups, caller.sock, received)
     is_over = True
     try:
         while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
@@ -223,7 +249,7 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await _refuse_while_draining(proxy, client, exchange, head)
     trip = RoundTrip(proxy, client, exchange, head, judgement)
-    if proxy.has_express:
+    if proxy.has_express and client.is_raw:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     return await _act(proxy, client, exchange, head, judgement, trip)
 

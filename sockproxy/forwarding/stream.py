@@ -385,10 +385,10 @@ class Stream(asyncio.Protocol):
 
     def detach(self) -> socket.socket | None:
         """Takes the connection out of the loop, as a bare socket that does not block, and ends the stream, in which the
-        peer's bytes that it has buffered stay. There must be nothing left to send. None if the connection has ended, or no
-        descriptor is left: then all is as before."""
+        peer's bytes that it has buffered stay. There must be nothing left to send. None if the connection has ended, is one
+        with TLS, or no descriptor is left: then all is as before."""
         own = None if self.transport is None else self.transport.get_extra_info("socket")
-        if own is None or self.is_closing:
+        if own is None or self.is_closing or not self.is_raw:
             return None
         try:
             bare = socket.socket(own.family, own.type, own.proto, os.dup(own.fileno()))

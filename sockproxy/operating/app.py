@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -26,6 +27,7 @@ from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.handshakes import Handshakes
 from sockproxy.forwarding.listener import (
     Census,
     Enter,
@@ -39,6 +41,7 @@ from sockproxy.forwarding.proxy import Connections
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.tls import ServerTls
 from sockproxy.judging.policy import policy_of_nobody
 from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue, load_known_bodies
@@ -54,6 +57,7 @@ from sockproxy.operating.workers import (
     trail_of,
 )
 from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.event import rfc3339
 from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from sockproxy.recording.sinks import open_sink
 
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
+_CONFIGURATION = "configuration"
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -90,6 +95,7 @@ class Service:
             sinks=[audit.file for audit in config.audit],
             engine_connections=self._engine_connections,
             express_in_flight=lambda: self.connections.express_busy_count,
+            certificates=lambda: {name: tls.not_after for name, tls in self.tls.items()},
             before_collect=self._tell_served,
         )
         self.trail = AuditTrail(
@@ -114,6 +120,8 @@ class Service:
         self.readiness = Readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
         nobody = policy_of_nobody(self.proxy.catalogue)
+        self.tls = load_tls(config)
+        self.handshakes = Handshakes(self.proxy, self.connections)
         self.entrances = {one.name: Entrance(one.name, one.clients, nobody) for one in config.listeners}
         census = Census(config.limits)
         self.listeners = [
@@ -126,9 +134,14 @@ class Service:
             for name, entrance in self.entrances.items()
         ]
         self._health: asyncio.Task[None] | None = None
+        self._reload_failures: dict[str, str] = {}  # what could not be taken -> why
 
     def _enter(self, entrance: Entrance) -> Enter:
         enter, gate_of = self.connections.enter, entrance.gate_of
+        tls = self.tls.get(entrance.name)
+        if tls is not None:
+            begin = partial(self.handshakes.begin, tls, gate_of)
+            return lambda sock, peer, principal, on_closed: begin(sock, peer, partial(on_closed, principal))
         return lambda sock, peer, principal, on_closed: enter(sock, gate_of(peer), principal, on_closed, peer)
 
     def _engine_connections(self) -> dict[str, int]:
@@ -159,6 +172,7 @@ class Service:
         """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
         for listener in self.listeners:
             listener.stop_accepting()
+        self.handshakes.cancel()
         self.connections.drain()
         if self._health is not None:
             self._health.cancel()
@@ -178,18 +192,41 @@ class Service:
             config = load()
             self.trail.reopen()
         except (ConfigError, OSError) as error:
-            # lawful: the old configuration stays, the metric and the log say so
-            self.metrics.config_reload(success=False, time=time.time())
-            log.error("reload-failed", extra={"reason": str(error)})
+            self._failed_to_load(_CONFIGURATION, error)  # lawful: the old configuration stays
             return
         self._take(config)
+        self._reload_failures.pop(_CONFIGURATION, None)
+        self._refresh_tls()
+        self._tell_reload()
         changed = _needs_restart(self.config, config)
-        self.metrics.config_reload(success=True, time=time.time())
         log.info("reloaded", extra={"needs_restart": ",".join(changed)} if changed else {})
 
     def _save_learnt(self) -> None:
         if self.apprentice is not None:
             self.apprentice.save()
+
+    def _refresh_tls(self) -> None:
+        """Takes certificates whose files have changed."""
+        for name, tls in self.tls.items():
+            try:
+                is_new = tls.refresh()
+            except OSError as error:
+                self._failed_to_load(name, error)  # lawful: the old certificates stay
+                continue
+            was_bad = self._reload_failures.pop(name, None) is not None
+            if is_new or was_bad:
+                self._tell_reload()
+                log.info("certificate-reloaded", extra={"listener": name, "not_after": rfc3339(tls.not_after)})
+
+    def _failed_to_load(self, what: str, error: Exception) -> None:
+        """Says once why something new was not taken; the metric says it as long as it lasts."""
+        if what == _CONFIGURATION or self._reload_failures.get(what) != str(error):
+            log.error("reload-failed", extra={"reason": str(error)})
+        self._reload_failures[what] = str(error)
+        self._tell_reload()
+
+    def _tell_reload(self) -> None:
+        self.metrics.config_reload(success=not self._reload_failures, time=time.time())
 
     def _take(self, config: Config) -> None:
         for listener in config.listeners:
@@ -209,6 +246,7 @@ class Service:
                     extra={"engine": str(self.config.engine)},
                 )
             was_up = is_up
+            self._refresh_tls()
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
@@ -223,15 +261,26 @@ def _apprentice(file: str) -> "Apprentice":
 
 def _needs_restart(old: Config, new: Config) -> list[str]:
     changed = [name for name in ("engine", "admin", "audit", "limits") if getattr(old, name) != getattr(new, name)]
-    if [listener.address for listener in old.listeners] != [listener.address for listener in new.listeners]:
+    if [(one.address, one.tls) for one in old.listeners] != [(one.address, one.tls) for one in new.listeners]:
         changed.append("listeners")
     return changed
+
+
+def load_tls(config: Config) -> dict[str, ServerTls]:
+    """The TLS of those listeners that have it, by their names. Raises OSError with a text for people."""
+    return {listener.name: ServerTls(listener.tls) for listener in config.listeners if listener.tls is not None}
 
 
 def bind_all(config: Config) -> dict[str, list[socket.socket]]:
     """The bound sockets of every listener, by its name. Raises OSError or LookupError with a text for people."""
     return {
-        listener.name: bind(listener.address, mode=listener.mode, owner=listener.owner, group=listener.group)
+        listener.name: bind(
+            listener.address,
+            mode=listener.mode,
+            owner=listener.owner,
+            group=listener.group,
+            loopback_only=listener.tls is None and not listener.insecure,
+        )
         for listener in config.listeners
     }
 
@@ -252,6 +301,7 @@ def serve(
     """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. `learn`: the file of the
     policy that is learnt, by one worker only. Raises ConfigError, OSError, LookupError where it cannot start."""
     raise_descriptor_limit(config)
+    load_tls(config)  # what is wrong with it is told here, and not by each worker
     sockets = bind_all(config)
     files = files_of(sockets)
     try:

@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -40,6 +41,8 @@ class Door(NamedTuple):
     socket: Path
     api: Api
     home: Path
+    settings: Mapping[str, str] = MappingProxyType({})
+    """Of the client's environment, where they say more than the socket does."""
 
     def docker(self, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
         """Runs docker's own command line client."""
@@ -75,7 +78,9 @@ class Door(NamedTuple):
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
-        return kept | {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.home)} | more
+        return (
+            kept | {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.home)} | {**self.settings} | more
+        )
 
 
 @pytest.fixture(scope="session")

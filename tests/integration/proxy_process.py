@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from .dialogue import Api, eventually
@@ -27,7 +28,9 @@ STOP_SECONDS = 20.0
 class ProxyProcess:
     """One proxy in `folder`, in front of `engine`."""
 
-    def __init__(self, folder: Path, engine: Path, policy: str, audit: str | None = None) -> None:
+    def __init__(self, folder: Path, engine: Path, policy: str, audit: str | None = None, config: str = "") -> None:
+        """`config`: a configuration in the place of the options, with `$engine`, `$socket`, `$admin` and `$audit` where the
+        options would say them."""
         folder.mkdir(parents=True, exist_ok=True)
         self.policy = policy
         self.socket = folder / "proxy.sock"
@@ -36,17 +39,22 @@ class ProxyProcess:
         self.api = Api(self.socket)
         self.admin = f"127.0.0.1:{free_port()}"
         self._engine = engine
+        self._config = folder / "sockproxy.yaml" if config else None
+        if self._config is not None:
+            places = {"engine": engine, "socket": self.socket, "admin": self.admin, "audit": self.audit}
+            self._config.write_text(Template(config).substitute(places))
         self._process: subprocess.Popen[bytes] | None = None
         self._is_asked_to_end = False
 
     def start(self) -> None:
         """Returns when the listener accepts connections."""
-        command = [
-            *DIES_WITH_US,
-            *(sys.executable, "-m", "sockproxy", "serve", "--listen", f"unix://{self.socket}"),
-            *("--engine", f"unix://{self._engine}", "--policy", self.policy),
+        options = [
+            *("--listen", f"unix://{self.socket}", "--engine", f"unix://{self._engine}", "--policy", self.policy),
             *("--audit", self.audit, "--admin", f"tcp://{self.admin}"),
         ]
+        if self._config is not None:
+            options = ["--config", str(self._config)]
+        command = [*DIES_WITH_US, sys.executable, "-m", "sockproxy", "serve", *options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

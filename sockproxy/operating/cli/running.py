@@ -38,10 +38,11 @@ class Single:
     policy: str | None
     admin: str | None
     audit: tuple[str, ...]
+    insecure: bool = False
 
     def names(self) -> list[str]:
         """Those that were given, as they are typed."""
-        return [f"--{name}" for name in self.__slots__ if getattr(self, name) not in (None, ())]
+        return [f"--{name}" for name in self.__slots__ if getattr(self, name) not in (None, (), False)]
 
 
 @click.command(
@@ -82,6 +83,9 @@ class Single:
     help="Where the record goes; - is standard output. [default: there is none]",
 )
 @click.option(
+    "--insecure", is_flag=True, help="Plain tcp beyond loopback is meant: neither encrypted nor asked who it is."
+)
+@click.option(
     "--learn",
     metavar="FILE",
     help="Deny nothing, and write the smallest policy that allows what was asked for to FILE: every few seconds, on "
@@ -105,6 +109,7 @@ def serve(
     policy: str | None,
     admin: str | None,
     audit: tuple[str, ...],
+    insecure: bool,
     learn: str | None,
     workers: int,
     log_format: logs.LogFormat,
@@ -115,7 +120,7 @@ def serve(
     Without options it stands before the engine of this machine with the policy kubernetes-1.4. What a configuration
     file says and what the single options say are two ways to the same thing: give one or the other.
     """
-    single = Single(listen, engine, policy, admin, audit)
+    single = Single(listen, engine, policy, admin, audit, insecure)
     if file is not None and single.names():
         raise click.UsageError(f"--config says it all: {', '.join(single.names())} cannot stand beside it")
     if learn is not None and workers > 1:
@@ -167,6 +172,7 @@ def from_options(single: Single, environment: Mapping[str, str], euid: int) -> C
         policy=single.policy or parameters.DEFAULT_POLICY,
         admin=None if admin == NOWHERE else admin,
         audit=single.audit,
+        insecure=single.insecure,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from sockproxy.errors import ConfigError
-from sockproxy.forwarding.address import Address, parse_address
+from sockproxy.forwarding.address import Address, TlsFiles, is_loopback, parse_address
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.clients import ANYBODY, Client
@@ -20,6 +20,7 @@ from sockproxy.operating.config.document import (
     ClientDocument,
     Document,
     ListenerDocument,
+    TlsDocument,
 )
 from sockproxy.operating.config.matching import check_match_keys, check_reachable, read_match
 from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
@@ -67,10 +68,14 @@ def config_from_options(
     engine: str | None = None,
     admin: str | None = None,
     audit: str | Sequence[str] = (),
+    insecure: bool = False,
 ) -> Config:
     """The configuration that these options of the command line stand for; files are relative to the working directory.
     Raises ConfigError with all that is wrong, each with its option as the key."""
-    listeners = [{"address": one, "policy": policy} for one in _each(listen)]
+    listeners: list[Plain] = [
+        {"address": one, "policy": policy} | ({"insecure": True} if insecure and _may_be_plain(one) else {})
+        for one in _each(listen)
+    ]
     given: dict[str, Plain] = {"version": FORMAT_VERSION, "listeners": listeners}
     given |= {"engine": engine} if engine is not None else {}
     given |= {"admin": admin} if admin is not None else {}
@@ -84,6 +89,10 @@ def config_from_options(
 
 def _each(given: str | Sequence[str]) -> Sequence[str]:
     return (given,) if isinstance(given, str) else given
+
+
+def _may_be_plain(listen: str) -> bool:
+    return listen.startswith(("tcp://", "systemd://"))
 
 
 def _option(key: str) -> str:
@@ -160,6 +169,7 @@ class _Builder:
             return None
         check_match_keys(path, document, address, self.findings)
         self.check_socket_keys(path, document, address)
+        self.check_reach(path, document, address)
         name = document.name or str(address)
         self.findings.add_unless_printable((*path, "name"), name)
         if name in self.names and document.name is not None:
@@ -173,6 +183,8 @@ class _Builder:
             mode=int(document.mode or SOCKET_MODE_DEFAULT, 8) if address.scheme == "unix" else None,
             owner=None if document.owner is None else str(document.owner),
             group=None if document.group is None else str(document.group),
+            tls=self.tls((*path, "tls"), document.tls),
+            insecure=document.insecure,
             clients=clients,
         )
 
@@ -204,6 +216,29 @@ class _Builder:
             self.findings.add_unless_printable((*path, key), str(value))
             if address.scheme != "unix" and value is not None:
                 self.findings.add((*path, key), f"only a unix socket has it, not {address}")
+
+    def check_reach(self, path: Path, document: ListenerDocument, address: Address) -> None:
+        """Adds a finding for plain tcp that others can reach, unless that is said to be meant."""
+        if address.scheme == "unix" and document.tls is not None:
+            self.findings.add((*path, "tls"), f"only tcp has it, not {address}")
+        is_needed = address.scheme != "unix" and document.tls is None
+        if document.insecure and not is_needed:
+            self.findings.add((*path, "insecure"), "is for plain tcp, which this is not; leave it out")
+        if address.scheme == "tcp" and is_needed and not document.insecure and not is_loopback(address.host):
+            message = (
+                f"{address} is plain tcp beyond loopback; give it `tls`, or say `insecure: true` here if it is meant"
+            )
+            self.findings.add((*path, "address"), message)
+
+    def tls(self, path: Path, document: TlsDocument | None) -> TlsFiles | None:
+        if document is None:
+            return None
+        files = {"cert": document.cert, "key": document.private_key}
+        files |= {} if document.client_ca is None else {"client_ca": document.client_ca}
+        for key, file in files.items():
+            self.findings.add_unless_printable((*path, key), file)
+        placed = {key: os.path.join(self.folder, file) for key, file in files.items()}
+        return TlsFiles(placed["cert"], placed["key"], placed.get("client_ca"))
 
     def policy(self, path: Path, reference: str, own: Mapping[str, Policy]) -> Policy | None:
         if not self.findings.add_unless_printable(path, reference):

@@ -141,6 +141,19 @@ class ClientDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsDocument:
+    """TLS of a tcp listener, 1.2 and newer. Files are PEM, and taken anew when they change."""
+
+    cert: str = key(TEXT, "The listener's certificate and its chain, relative to this file.")
+    private_key: str = key(TEXT, "The key of that certificate, not encrypted, relative to this file.", name="key")
+    client_ca: str | None = key(
+        TEXT,
+        "The authorities of its clients: only who has a certificate of theirs is let in. Default: everybody is.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDocument:
     """Where clients connect, and the policy that they meet there: `policy` is for everybody, `clients` tells them apart."""
 
@@ -150,6 +163,12 @@ class ListenerDocument:
         ListOf(Keys(ClientDocument, "Client"), when_empty="is empty: nobody would be let in"),
         "Who meets which policy here. The first that matches counts; who is none of them is denied.",
         default=None,
+    )
+    tls: TlsDocument | None = key(Keys(TlsDocument, "TLS"), "TLS, for tcp. Default: none.", default=None)
+    insecure: bool = key(
+        Flag(),
+        "Plain tcp beyond loopback is meant: who reaches it is let in, and everybody on the way reads.",
+        default=False,
     )
     name: str | None = key(Text(length_max=64), "Its name in metrics and audit. Default: the address.", default=None)
     mode: str | None = key(SOCKET_MODE, 'Permissions of a unix socket, in quotes. Default: "0660".', default=None)

@@ -71,7 +71,10 @@ def _given(document: MatchDocument) -> dict[str, str | int]:
 
 def _kinds(listener: ListenerDocument, address: Address) -> set[str]:
     """Of which kinds the facts are that clients of a listener may have."""
-    return {"systemd": {"unix", "tcp"}}.get(address.scheme, {address.scheme})
+    kinds: set[str] = {"unix", "tcp"} if address.scheme == "systemd" and listener.tls is None else {address.scheme}
+    if listener.tls is not None:
+        kinds |= {"tcp"} | ({"certificate"} if listener.tls.client_ca is not None else set())
+    return kinds
 
 
 def _number_of(key: str, value: str | int) -> str | int:

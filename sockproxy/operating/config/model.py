@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.address import Address, TlsFiles
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.clients import Client
 from sockproxy.judging.policy import Policy
@@ -25,6 +25,9 @@ class ListenerConfig:
     mode: int | None
     owner: str | None
     group: str | None
+    tls: TlsFiles | None
+    insecure: bool
+    """Plain tcp is meant, wherever it can be reached from."""
     clients: tuple[Client, ...]
     """Whom it lets in; one that names just a policy has everybody as its one client."""
 

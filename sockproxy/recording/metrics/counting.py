@@ -92,14 +92,17 @@ class Metrics:
         sinks: Iterable[str] = (),
         engine_connections: Callable[[], Mapping[str, int]] = dict,
         express_in_flight: Callable[[], int] = int,
+        certificates: Callable[[], Mapping[str, float]] = dict,
         before_collect: Callable[[], None] = lambda: None,
     ) -> None:
         """Registers itself. `limits` and `sinks`: their names in the configuration, told from the start with 0;
         `engine_connections` is asked at each scrape: state (idle, busy) -> how many,
         and `express_in_flight`: how many exchanges are under way of which only `served` will tell.
+        `certificates`: listener -> when its certificate ends, in seconds since the epoch.
         `before_collect` is called first at each scrape, for whoever has more to tell."""
         self._before_collect = before_collect
         self._express_in_flight = express_in_flight
+        self._certificates = certificates
         self._engine_connections = engine_connections
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
         self._decisions: dict[Labels, int] = {}
@@ -271,7 +274,7 @@ class Metrics:
             "sockproxy_limits_hit_total": _by_one_label(self._limits_hit),
             "sockproxy_audit_events_total": self._audit_events,
             "sockproxy_audit_rejected_requests_total": {(): self._audit_rejected},
-            "sockproxy_tls_certificate_not_after_seconds": {},  # no listener speaks TLS yet
+            "sockproxy_tls_certificate_not_after_seconds": _by_one_label(self._certificates()),
             "sockproxy_config_last_reload_successful": {(): self._reload_successful},
             "sockproxy_config_last_reload_success_timestamp_seconds": {(): self._reload_success_time},
             "sockproxy_build_info": {self._build: 1},

@@ -15,6 +15,7 @@ MERGE: dict[str, Callable[[float, float], float]] = {
     "sockproxy_engine_up": min,
     "sockproxy_config_last_reload_successful": min,
     "sockproxy_config_last_reload_success_timestamp_seconds": min,
+    "sockproxy_tls_certificate_not_after_seconds": min,
     "sockproxy_build_info": max,
     "process_start_time_seconds": min,
     "process_max_fds": max,

@@ -1,0 +1,88 @@
+"""Handshakes: connections to a TLS listener, until it is known who they are.
+
+Owns the limits of a handshake, and that whoever fails it is told of and forgotten. Must not know TLS itself (`tls`), nor
+what is served (`proxy`). Begin at `Handshakes.begin`.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from sockproxy.forwarding.proxy import Connections
+from sockproxy.forwarding.shared import Gate, Proxy
+from sockproxy.forwarding.tls import ServerTls, client_facts, open_secured
+from sockproxy.judging.identity import Peer, identify
+
+log = logging.getLogger(__name__)
+
+
+class Handshakes:
+    """Those that are under way."""
+
+    def __init__(self, proxy: Proxy, connections: Connections) -> None:
+        self._proxy = proxy
+        self._connections = connections
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(
+        self,
+        server: ServerTls,
+        gate_of: Callable[[Peer], Gate],
+        sock: socket.socket,
+        peer: Peer,
+        leave: Callable[[], None],
+    ) -> None:
+        """Shakes hands with a client, whose gate is then chosen by what its certificate says, and serves it to its end. Then,
+        or when the handshake fails, `leave` is called."""
+        if len(self._tasks) >= self._proxy.limits.handshakes_max:
+            self._proxy.observers.limit_hit("handshakes_max")
+            sock.close()
+            leave()
+            return
+        task = self._proxy.loop.create_task(self._shake_hands(server, gate_of, sock, peer, leave))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """Ends all of them: nobody of them has asked for anything yet."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _shake_hands(
+        self,
+        server: ServerTls,
+        gate_of: Callable[[Peer], Gate],
+        sock: socket.socket,
+        peer: Peer,
+        leave: Callable[[], None],
+    ) -> None:
+        proxy = self._proxy
+        is_served = False
+        try:
+            client, tls = await open_secured(
+                proxy.loop, proxy.hangups, sock, server.context, proxy.limits.handshake_seconds
+            )
+            try:
+                known = peer._replace(**client_facts(tls)._asdict())
+                caller = self._connections.new_caller(sock, gate_of(known), identify(known), lambda _: leave(), known)
+                self._connections.go_on(client, caller)
+                is_served = True
+            finally:
+                if not is_served:
+                    client.abort()
+        except TimeoutError:
+            # Lawful: a client that takes too long is one that has gone.
+            proxy.observers.limit_hit("handshake_seconds")
+            _tell(peer, "too slow")
+        except OSError as error:
+            _tell(
+                peer, getattr(error, "reason", None) or str(error)
+            )  # lawful: it was no client of ours, and has been told
+        finally:
+            if not is_served:
+                leave()
+
+
+def _tell(peer: Peer, reason: str) -> None:
+    log.info("handshake-failed", extra={"listener": peer.listener, "address": peer.address, "reason": reason})
