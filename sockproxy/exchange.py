@@ -22,7 +22,9 @@ class Stage(IntEnum):
     REJECTED = auto()  # could not be read: answered 4xx (or with nothing), never judged
     DECIDED = auto()
     DENIED = auto()
-    REFUSED = auto()  # allowed, but the record or the engine could not be had: answered 502, 503, 504 by the proxy
+    REFUSED = (
+        auto()
+    )  # allowed, but above a limit, or without record or engine: answered 429, 502, 503, 504 by the proxy
     FORWARDED = auto()
     ANSWERED = auto()
     FAILED = auto()  # a peer went away in the middle

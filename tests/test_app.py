@@ -490,6 +490,18 @@ async def test_who_is_no_client_is_told_and_recorded() -> None:
         }
 
 
+async def test_a_principal_may_ask_for_so_much_over_all_its_connections() -> None:
+    async with open_all() as (program, _):
+        write_clients(program.folder, "{policy: own, limits: {requests_per_second: 0.01, burst: 6}}")
+        program.signal(signal.SIGHUP)
+        await program.event("reloaded")
+        clients = [await program.connect(), await program.connect()]
+        told = [(await exchange(client, READ))[0] for _ in range(4) for client in clients]
+        assert told == [200] * 6 + [429] * 2
+        assert await program.metric('sockproxy_limits_hit_total{limit="requests_per_second"}') == 2
+        assert await program.metric('sockproxy_limits_hit_total{limit="streams"}') == 0
+
+
 async def test_certificates_are_taken_anew_and_bad_ones_keep_the_old() -> None:
     async with open_all() as (program, _):
         authority = Authority(program.folder / "ca")

@@ -29,7 +29,7 @@ import yaml
 
 from benchmarks.picture import digest, draw
 from sockproxy.data import builtin_policy_names, client_policy_names, load_operations
-from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.clients import KEYS
 from sockproxy.operating.cli.exits import ExitCode
@@ -154,7 +154,19 @@ def table_below(heading: str, first_column: str) -> list[list[str]]:
     return rows[begin + 2 : end]
 
 
-HEADERS = {"match", "status", "policy", "key", "selector", "exit code", "fields", "metric", "event", "what"}
+HEADERS = {
+    "match",
+    "client limit",
+    "status",
+    "policy",
+    "key",
+    "selector",
+    "exit code",
+    "fields",
+    "metric",
+    "event",
+    "what",
+}
 
 BLOCKS = read_blocks(README)
 CONSOLE = tuple(block for block in BLOCKS if block.language == "console")
@@ -505,6 +517,11 @@ def test_all_keys() -> None:
 def test_all_match_keys() -> None:
     told = {key for keys, _, _ in table_below("Who asks", "match") for key in names(keys)}
     assert told == set(keys_of(document.MatchDocument)) == set(KEYS)
+
+
+def test_all_client_limits() -> None:
+    told = [names(key)[0] for key, _ in table_below("Who asks", "client limit")]
+    assert told == [field.name for field in fields(ClientLimits)]
 
 
 def test_all_audit_fields() -> None:

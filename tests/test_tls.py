@@ -36,6 +36,7 @@ HEAD_END = b"\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 ATTACH = b"POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+BIG = os.urandom(1 << 20) * 6
 UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
 
@@ -352,6 +353,26 @@ async def test_the_end_of_the_output_is_passed_on_and_the_input_goes_on(
         assert await engine.receive_all() == b""
 
 
+async def test_the_output_ends_while_nobody_takes_the_input(
+    tls: ServerTls, authority: Authority, client: Certificate
+) -> None:
+    async with connected(tls, authority, client) as (world, peer):
+        await peer.send(ATTACH)
+        engine = await world.accept()
+        await engine.receive_until(HEAD_END)
+        await engine.send(UPGRADED)
+        assert await peer.receive(len(UPGRADED)) == UPGRADED
+        sending = asyncio.create_task(peer.send(BIG))
+        await asyncio.wait([sending], timeout=0.1)
+        assert not sending.done()
+        engine.finish()
+        assert await peer.receive_all() == b""
+        assert await engine.receive(len(BIG)) == BIG
+        await sending
+        await peer.finish()
+        assert await engine.receive_all() == b""
+
+
 async def test_a_connection_that_is_cut_off_is_no_end(
     tls: ServerTls, authority: Authority, client: Certificate
 ) -> None:
@@ -376,9 +397,6 @@ async def test_bytes_that_are_no_tls_end_it(tls: ServerTls, authority: Authority
         await engine.receive_until(HEAD_END)
         await peer.peer.send(b"x" * 100)
         assert await engine.receive_all() == b""
-
-
-BIG = os.urandom(1 << 20) * 6
 
 
 async def test_large_bodies_come_through_whole_and_a_slow_side_holds_the_other_back(

@@ -21,7 +21,7 @@ from typing import Any
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange
 from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Known, KnownAnswer, Proxy
+from sockproxy.forwarding.shared import Gate, Heads, Known, KnownAnswer, Proxy, heads_for
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
@@ -134,6 +134,7 @@ class Caller:
         "gate",
         "has_served",
         "head",
+        "heads",
         "idle_since",
         "known",
         "line",
@@ -159,6 +160,7 @@ class Caller:
         self._express = express
         self.sock = sock
         self.gate = gate
+        self.heads: Heads = gate.known if gate.meter is None else heads_for(gate, principal)
         self.principal = principal
         self.on_closed = on_closed
         self.peer = peer
@@ -185,7 +187,7 @@ class Caller:
 
     def take(self, data: bytes) -> None:
         """hot: forwards a request if it is known."""
-        known = self.gate.known.get(data)
+        known = self.heads.get(data)
         self.received_at = time.monotonic()
         line = None if known is None else self._express.take_line()
         if known is None or line is None:
@@ -200,6 +202,11 @@ class Caller:
             self.forwarded_at = time.monotonic()
         else:
             self._express.line_failed(line)
+
+    def go_by(self, gate: Gate) -> None:
+        """Goes on by another gate."""
+        self.gate = gate
+        self.heads = heads_for(gate, self.principal)
 
     def take_over(self, proxy: Proxy) -> tuple[Exchange, Known, Line]:
         """For the plain way: the exchange that is under way, what is known of it, and the engine's connection."""

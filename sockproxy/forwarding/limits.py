@@ -1,6 +1,7 @@
 """Limits: every bound of the data path in one place, with its unit in its name and its reason beside it.
 
-All can be set under `limits:` in the configuration. Must not know who keeps them (`stream`, `relay`, `engine`, `proxy`,
+All of `Limits` can be set under `limits:` in the configuration, `ClientLimits` at a listener and its clients. Must not
+know who keeps them (`stream`, `relay`, `engine`, `proxy`,
 `listener`). The reasons name the precedent or what was measured.
 """
 
@@ -73,3 +74,20 @@ class Limits:
 
     engine_idle_connections_max: int = 1024
     """Kept engine connections without a request, each some 4 KiB here and a goroutine there; a burst of more opens new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Bounds of each principal among some clients of a listener; 0 means that it is not limited. Above: 429."""
+
+    requests_per_second: float = 0.0
+    """Requests that the policy allows, on average; a dashboard makes some, a build some hundred within a second."""
+
+    burst: int = 0
+    """How many of them may come at once; 0: as many as in a second."""
+
+    concurrent: int = 0
+    """Requests under way at once, without streams: a pull or a build counts as long as it lasts."""
+
+    streams: int = 0
+    """Streams and tunnels at once: logs, events, stats, attach, exec."""

@@ -16,12 +16,13 @@ from typing import Any
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.express import Caller, Express, Line, Outcome, learn
+from sockproxy.forwarding.meter import Meter, MeteredHeads, Refusal
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.relay import BoundedCut, ConnectionCut, Relay
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream, open_stream
-from sockproxy.judging.catalogue import ApiVersion
+from sockproxy.judging.catalogue import ApiVersion, Traffic
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, denial_message
@@ -40,6 +41,7 @@ _FORM_TYPES = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-
 _MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za-z-]++)[ \t]*+(?:;[\t -~]*+)?")
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STREAMS = frozenset({Traffic.STREAM, Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
 _SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
 
 LIMIT_OF_REASON = {
@@ -106,7 +108,7 @@ class Connections:
         """Every connection whose peer is known goes on by the gate that is told for it; what it has under way stays decided."""
         for caller in (*self._express.callers, *self._tasks.values()):
             if caller.peer is not None:
-                caller.gate = gate_of(caller.peer)
+                caller.go_by(gate_of(caller.peer))
 
     def send_away(self, sock: socket.socket, limit: str) -> None:
         """Answers one who is one too many; what they have sent is read, so that the answer arrives."""
@@ -249,9 +251,50 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await _refuse_while_draining(proxy, client, exchange, head)
     trip = RoundTrip(proxy, client, exchange, head, judgement)
-    if proxy.has_express and client.is_raw:
+    if proxy.has_express and gate.may_learn:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
-    return await _act(proxy, client, exchange, head, judgement, trip)
+    acting = _act(proxy, client, exchange, head, judgement, trip)
+    if gate.meter is None or judgement.decision.effect is Effect.DENY:
+        return await acting
+    return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting)
+
+
+async def _within_limits(
+    proxy: Proxy,
+    client: Stream,
+    caller: Caller,
+    meter: Meter,
+    exchange: Exchange,
+    head: RequestHead,
+    judgement: Judgement,
+    acting: Coroutine[Any, Any, bool],
+) -> bool:
+    """Does what was decided, if the client may have it now; else refuses it."""
+    operation, key, heads = judgement.classified.operation, caller.principal.key, caller.heads
+    is_stream = operation is not None and operation.traffic in _STREAMS
+    is_paid = isinstance(heads, MeteredHeads) and heads.take_paid()
+    refusal = meter.begin(key, is_stream=is_stream, is_paid=is_paid)
+    if refusal is not None:
+        acting.close()
+        return await _refuse_above_limit(proxy, client, exchange, head, refusal)
+    try:
+        return await acting
+    finally:
+        meter.end(key, is_stream=is_stream)
+
+
+async def _refuse_above_limit(
+    proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, refusal: Refusal
+) -> bool:
+    """Answers one whose policy allows it, but not so often or so many at once."""
+    proxy.observers.limit_hit(refusal.limit)
+    exchange.detail = refusal.detail
+    with suppress(AuditRefused):  # lawful: it is refused all the same
+        proxy.observers.decided(exchange)
+    message = f"sockproxy: {refusal.detail} ({refusal.limit}); try again in {refusal.retry_seconds} s"
+    return await _answer(
+        *(proxy, client, exchange, head, Stage.REFUSED, 429, message), retry_seconds=refusal.retry_seconds
+    )
 
 
 async def _serve_answer(proxy: Proxy, client: Stream, caller: Caller) -> bool:
@@ -429,11 +472,21 @@ async def _act(
 
 
 async def _answer(
-    proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, stage: Stage, status: int, message: str
+    proxy: Proxy,
+    client: Stream,
+    exchange: Exchange,
+    head: RequestHead,
+    stage: Stage,
+    status: int,
+    message: str,
+    *,
+    retry_seconds: int = 0,
 ) -> bool:
     """Answers in the engine's place. The connection stays open if the request was read to its end."""
     keep_alive = head.keep_alive and not proxy.is_draining and await _discard_body(proxy, client, exchange, head)
-    _write_answer(client, exchange, status, message, keep_alive=keep_alive, minor=head.minor)
+    _write_answer(
+        *(client, exchange, status, message), keep_alive=keep_alive, minor=head.minor, retry_seconds=retry_seconds
+    )
     proxy.complete(exchange, stage)
     if not keep_alive:
         await _linger(proxy, client)
@@ -481,7 +534,14 @@ async def _reject(proxy: Proxy, client: Stream, exchange: Exchange, error: BadRe
 
 
 def _write_answer(
-    client: Stream, exchange: Exchange, status: int, message: str, *, keep_alive: bool, minor: int
+    client: Stream,
+    exchange: Exchange,
+    status: int,
+    message: str,
+    *,
+    keep_alive: bool,
+    minor: int,
+    retry_seconds: int = 0,
 ) -> None:
     exchange.status = status
     version = exchange.api_version
@@ -494,6 +554,7 @@ def _write_answer(
             keep_alive=keep_alive,
             minor=minor,
             head_only=exchange.method == "HEAD",
+            retry_seconds=retry_seconds,
         )
     )
 

@@ -10,19 +10,23 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from sockproxy.exchange import Exchange, Served, Stage, exchange_id
+from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.limits import ClientLimits, Limits
+from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.clients import Client, Match, holds
+from sockproxy.judging.clients import Match, holds
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
 from sockproxy.judging.policy import Policy
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import RequestHead
+
+_UNLIMITED = ClientLimits()
 
 
 class Observers(Protocol):
@@ -61,10 +65,14 @@ class Gate:
     """Where a connection came in: the listener's name, the policy that holds there now for these of its clients, and the
     heads that were judged by it (see `express`)."""
 
-    __slots__ = ("_policy", "known", "name", "seen")
+    __slots__ = ("_policy", "known", "may_learn", "meter", "name", "seen")
 
-    def __init__(self, name: str, policy: Policy) -> None:
+    def __init__(self, name: str, policy: Policy, meter: Meter | None = None, *, has_express: bool = True) -> None:
+        """`meter`: of those whose requests are limited."""
         self.name = name
+        self.meter = meter
+        # How many are under way, the express way does not count: it would cost all who need it not.
+        self.may_learn = has_express and (meter is None or not meter.limits.concurrent)
         self._policy = policy
         self.known: dict[bytes, Known] = {}
         self.seen: set[bytes] = set()
@@ -81,24 +89,50 @@ class Gate:
         self.seen.clear()
 
 
+class Heads(Protocol):
+    """Where the express way looks a head up: the memory of a gate, or what takes a token first."""
+
+    def get(self, head: bytes, /) -> Known | None: ...
+
+
+def heads_for(gate: Gate, principal: Principal) -> Heads:
+    """The same for a principal."""
+    return gate.known if gate.meter is None else MeteredHeads(gate.known, gate.meter, principal.key)
+
+
 class Entrance:
     """A listener's clients: who comes in by which gate. There is one more gate, for nobody of them."""
 
-    def __init__(self, name: str, clients: Sequence[Client], nobody: Policy) -> None:
-        """`nobody`: the policy for those who are none of the clients."""
+    def __init__(self, name: str, clients: Sequence[Client], nobody: Policy, *, has_express: bool = True) -> None:
+        """`nobody`: the policy for those who are none of the clients. `has_express`: its connections are bare sockets."""
         self.name = name
+        self._has_express = has_express
         self._for_nobody = Gate(name, nobody)
         self._gates: list[tuple[Match, Gate]] = []
+        self.for_all: Gate | None = None  # where nobody has to be told from anybody
+        self._meters: dict[tuple[Match, ClientLimits], Meter] = {}
         self.take(clients)
 
     def take(self, clients: Sequence[Client]) -> None:
         """From now on these are the clients; those that are connected have to be led to their gates anew."""
-        self._gates = [(client.match, Gate(self.name, client.policy)) for client in clients]
+        old = self._meters
+        self._meters = {
+            (client.match, client.limits): old.get((client.match, client.limits))
+            or Meter(client.limits, time.monotonic)
+            for client in clients
+            if client.limits != _UNLIMITED
+        }
+        self._gates = [(client.match, self._gate(client)) for client in clients]
+        self.for_all = next((gate for match, gate in self._gates[:1] if not match.asked), None)
+
+    def _gate(self, client: Client) -> Gate:
+        meter = self._meters.get((client.match, client.limits))
+        return Gate(self.name, client.policy, meter, has_express=self._has_express)
 
     def gate_of(self, peer: Peer) -> Gate:
         """The gate of the first client whose match holds."""
         for match, gate in self._gates:
-            if not match.asked or holds(match, peer):
+            if holds(match, peer):
                 return gate
         return self._for_nobody
 

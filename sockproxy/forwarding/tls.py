@@ -13,6 +13,7 @@ import calendar
 import os
 import ssl
 import time
+from collections import deque
 from contextlib import suppress
 from hashlib import sha256
 from socket import socket
@@ -119,6 +120,7 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.handshake: asyncio.Future[None] = loop.create_future()
         self._below: asyncio.Transport | None = None
+        self._held: deque[bytes] = deque()  # was read before somebody took it
         self._is_paused = False
         self._saw_end = False  # the client's close_notify
         self._is_closing = False
@@ -181,20 +183,35 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         """Gives on what can be read, as long as somebody takes it."""
         while not (self._is_paused or self._is_closing or self._saw_end):
             try:
-                data = self.tls.read(_READ_BYTES)
-            except ssl.SSLWantReadError:
-                break  # lawful: the rest of a record is still to come
-            except ssl.SSLZeroReturnError:
-                data = b""
+                data = self._held.popleft() if self._held else self._read()
             except ssl.SSLError as error:
                 self._break(error)  # lawful: the stream is told, and ends with it
                 return
-            if not data:
+            if data is None:
+                break
+            if data:
+                self._stream.data_received(data)
+            else:
                 self._saw_end = True
                 self._stream.eof_received()
-                break
-            self._stream.data_received(data)
         self._flush()  # a key update is to be answered
+
+    def _read(self) -> bytes | None:
+        """What has come next, b"" for the client's end, None where the rest of a record is still to come."""
+        try:
+            return self.tls.read(_READ_BYTES)
+        except ssl.SSLWantReadError:
+            return None  # lawful: as said
+        except ssl.SSLZeroReturnError:
+            return b""  # lawful: as said
+
+    def _hold(self) -> None:
+        """Reads what has come and nobody takes yet: one piece of the connection's, at most."""
+        with suppress(ssl.SSLError):  # lawful: who reads on meets it again
+            while (data := self._read()) is not None:
+                self._held.append(data)
+                if not data:
+                    break
 
     def _flush(self) -> None:
         if self._outgoing.pending and self._below is not None and not self._below.is_closing():
@@ -225,8 +242,9 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         self._flush()
 
     def write_eof(self) -> None:
-        self._deliver()  # what has come is read first: the end, once sent, lets OpenSSL look for nothing but the other end
+        self._deliver()
         if not self._is_closing:
+            self._hold()  # once our end is sent, OpenSSL looks for the other end, and takes anything else for a fault
             self._notify_end()
 
     def can_write_eof(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which client of a listener somebody is: Peer -> Client, the first whose match holds.
+"""Who somebody is by what is known of them: whether a match holds of a peer.
 
 Owns what a match may ask, how it is written, and when it holds. Must not know how the facts of a peer are gathered
 (`forwarding.listener`, `forwarding.tls`) nor what a policy means. Begin at `KEYS`, then `holds`.
@@ -23,7 +23,6 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Literal, NamedTuple
 
 from sockproxy.judging.identity import Peer, host_of
-from sockproxy.judging.policy import Policy
 
 Wanted = int | str | tuple[str, ...] | IPv4Network | IPv6Network
 """What one key of a match asks: a number, a pattern, the patterns of a subject's parts, a network."""
@@ -43,13 +42,6 @@ class Match(NamedTuple):
 
 
 ANYBODY = Match()
-
-
-class Client(NamedTuple):
-    """Some of a listener's clients: who they are, and the policy that they meet."""
-
-    match: Match
-    policy: Policy
 
 
 def holds(match: Match, peer: Peer) -> bool:

@@ -28,6 +28,7 @@ from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.handshakes import Handshakes
+from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.listener import (
     Census,
     Enter,
@@ -91,7 +92,7 @@ class Service:
         self.metrics = Metrics(
             self.registry,
             version=__version__,
-            limits=[field.name for field in fields(config.limits)],
+            limits=[field.name for kind in (Limits, ClientLimits) for field in fields(kind)],
             sinks=[audit.file for audit in config.audit],
             engine_connections=self._engine_connections,
             express_in_flight=lambda: self.connections.express_busy_count,
@@ -122,7 +123,9 @@ class Service:
         nobody = policy_of_nobody(self.proxy.catalogue)
         self.tls = load_tls(config)
         self.handshakes = Handshakes(self.proxy, self.connections)
-        self.entrances = {one.name: Entrance(one.name, one.clients, nobody) for one in config.listeners}
+        self.entrances = {
+            one.name: Entrance(one.name, one.clients, nobody, has_express=one.tls is None) for one in config.listeners
+        }
         census = Census(config.limits)
         self.listeners = [
             Listener(
@@ -142,7 +145,9 @@ class Service:
         if tls is not None:
             begin = partial(self.handshakes.begin, tls, gate_of)
             return lambda sock, peer, principal, on_closed: begin(sock, peer, partial(on_closed, principal))
-        return lambda sock, peer, principal, on_closed: enter(sock, gate_of(peer), principal, on_closed, peer)
+        return lambda sock, peer, principal, on_closed: enter(
+            sock, entrance.for_all or gate_of(peer), principal, on_closed, peer
+        )
 
     def _engine_connections(self) -> dict[str, int]:
         connections = self.connections

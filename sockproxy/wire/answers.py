@@ -32,11 +32,12 @@ def answer(
     keep_alive: bool,
     minor: int,
     head_only: bool,
+    retry_seconds: int = 0,
 ) -> bytes:
     """A whole response: `{"message": ...}`, or plain text for an API below 1.24; no body if the request was a HEAD.
 
     Content-Length is always there, and Connection: close only when the connection does not stay open: Go's docker
-    client takes any answer with it to a hijacking request for a successful hijack.
+    client takes any answer with it to a hijacking request for a successful hijack. `retry_seconds`: when to ask again.
     """
     text = message.encode("utf-8", "replace")  # orjson refuses lone surrogates
     body = (text if api_version_is_old else orjson.dumps({"message": text.decode()})) + b"\n"
@@ -45,6 +46,7 @@ def answer(
             b"HTTP/1.%d %d %b\r\n" % (minor, status, PHRASES.get(status, b"")),
             _TYPE_TEXT if api_version_is_old else _TYPE_JSON,
             b"Sockproxy-Request-Id: %b\r\n" % request_id.encode("ascii"),
+            b"Retry-After: %d\r\n" % retry_seconds if retry_seconds else b"",
             _CONNECTION[minor, keep_alive],
             b"Content-Length: %d\r\n\r\n" % len(body),
             b"" if head_only else body,

@@ -10,9 +10,10 @@ from types import MappingProxyType
 
 from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address, TlsFiles, is_loopback, parse_address
-from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.client import Client
+from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.clients import ANYBODY, Client
+from sockproxy.judging.clients import ANYBODY
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config.document import (
     FORMAT_VERSION,
@@ -196,19 +197,30 @@ class _Builder:
                     self.findings.add((*path, "policy"), "is missing")
                 return None
             policy = self.policy((*path, "policy"), document.policy, own)
-            return None if policy is None else (Client(ANYBODY, policy),)
+            return None if policy is None else (Client(ANYBODY, policy, self.limits(path, document.limits)),)
         if document.policy is not None:
             self.findings.add(
                 (*path, "policy"), "stands beside `clients`, each of which has its own; leave one of them out"
             )
-        clients = [self.client((*path, "clients", index), one, own) for index, one in enumerate(document.clients)]
+        limits = self.limits(path, document.limits)
+        clients = [
+            self.client((*path, "clients", index), one, own, limits) for index, one in enumerate(document.clients)
+        ]
         check_reachable((*path, "clients"), document.clients, self.findings)
         return tuple(client for client in clients if client is not None)
 
-    def client(self, path: Path, document: ClientDocument, own: Mapping[str, Policy]) -> Client | None:
+    def client(
+        self, path: Path, document: ClientDocument, own: Mapping[str, Policy], limits: ClientLimits
+    ) -> Client | None:
         match = read_match((*path, "match"), document.match, self.findings)
         policy = self.policy((*path, "policy"), document.policy, own)
-        return None if policy is None else Client(match, policy)
+        limits = limits if document.limits is None else self.limits(path, document.limits)
+        return None if policy is None else Client(match, policy, limits)
+
+    def limits(self, path: Path, limits: ClientLimits | None) -> ClientLimits:
+        if limits is not None and limits.burst and not limits.requests_per_second:
+            self.findings.add((*path, "limits", "burst"), "says nothing without `requests_per_second`")
+        return limits or ClientLimits()
 
     def check_socket_keys(self, path: Path, document: ListenerDocument, address: Address) -> None:
         for key in ("mode", "owner", "group"):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.operating.config.requirements import REQUIRE_TITLE, RequireDocument
 from sockproxy.operating.config.shapes import Choice, Constant, Flag, Keys, ListOf, Named, NameOrNumber, Text, key
 
@@ -138,6 +138,11 @@ class ClientDocument:
 
     match: MatchDocument | None = key(Keys(MatchDocument, "Match"), "Who they are. Default: everybody.", default=None)
     policy: str = key(TEXT, _POLICY_REFERENCE)
+    limits: ClientLimits | None = key(
+        Keys(ClientLimits, "Client limits"),
+        "How much each of these clients may ask for. Default: the listener's.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +174,11 @@ class ListenerDocument:
         Flag(),
         "Plain tcp beyond loopback is meant: who reaches it is let in, and everybody on the way reads.",
         default=False,
+    )
+    limits: ClientLimits | None = key(
+        Keys(ClientLimits, "Client limits"),
+        "How much each client may ask for, where `clients` do not say it. Default: it is not limited.",
+        default=None,
     )
     name: str | None = key(Text(length_max=64), "Its name in metrics and audit. Default: the address.", default=None)
     mode: str | None = key(SOCKET_MODE, 'Permissions of a unix socket, in quotes. Default: "0660".', default=None)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sockproxy.forwarding.address import Address, TlsFiles
+from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.limits import Limits
-from sockproxy.judging.clients import Client
 from sockproxy.judging.policy import Policy
 
 AuditLevel = Literal["Metadata"]

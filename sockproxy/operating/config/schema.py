@@ -49,8 +49,8 @@ def json_schema() -> dict[str, Any]:
         place = place.get("items", place)
         kept = {keyword: place.pop(keyword) for keyword in list(place) if keyword not in ("title", "description")}
         place["anyOf"] = [built_in, kept]
-    for name, reason in _limit_reasons():
-        definitions["Limits"]["properties"][name]["description"] = reason
+    for model, name, reason in _limit_reasons():
+        definitions[model]["properties"][name]["description"] = reason
     return schema
 
 
@@ -108,11 +108,11 @@ def _say(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
             assert_never(shape)
 
 
-def _limit_reasons() -> Iterator[tuple[str, str]]:
-    """The line below each field of `Limits`, which is not there at run time but in the source."""
+def _limit_reasons() -> Iterator[tuple[str, str, str]]:
+    """The line below each field of the limits, which is not there at run time but in the source."""
     for statement in ast.walk(ast.parse(inspect.getsource(limits))):
         if isinstance(statement, ast.ClassDef):
             for field, below in pairwise(statement.body):
                 match field, below:
                     case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(value=str(reason))):
-                        yield name, reason
+                        yield statement.name, name, reason
