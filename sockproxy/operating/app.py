@@ -36,7 +36,6 @@ from sockproxy.forwarding.listener import (
     socket_files,
 )
 from sockproxy.forwarding.proxy import Connections
-from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.judging.policy import Policy
@@ -44,6 +43,7 @@ from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
+from sockproxy.operating.twins import PYTHON, Twins, find_twins
 from sockproxy.operating.workers import (
     Inquiry,
     Worker,
@@ -76,6 +76,7 @@ class Service:
     def __init__(self, config: Config, sockets: Sockets, learn: str | None = None) -> None:
         """`sockets`: the bound sockets of each listener, by its name. `learn`: the file of the policy that is learnt.
         Raises ConfigError if an audit file is unusable."""
+        self.twins = twins = find_twins()
         loop = self._loop = asyncio.get_running_loop()
         self.config = config
         self.admin = config.admin  # with the port that the kernel chose, if it was asked to
@@ -91,11 +92,13 @@ class Service:
             engine_connections=self._engine_connections,
             express_in_flight=lambda: self.connections.express_busy_count,
             before_collect=self._tell_served,
+            count_served=twins.count_served,
         )
         self.trail = AuditTrail(
             [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
             schedule_flush=self._flush_soon,
             count_events=self.metrics.audit_events,
+            lines=twins.lines,
         )
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
@@ -111,7 +114,7 @@ class Service:
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
         )
-        self.readiness = Readiness(loop)
+        self.readiness = twins.make_readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
         self.gates = [Gate(listener.name, listener.policy) for listener in config.listeners]
         census = Census(config.limits)
@@ -337,7 +340,8 @@ async def running(config: Config, sockets: Sockets, learn: str | None = None) ->
     for listener in config.listeners:
         log.info(
             "listening",
-            extra={"listener": listener.name, "address": str(listener.address), "policy": listener.policy.name},
+            extra={"listener": listener.name, "address": str(listener.address), "policy": listener.policy.name}
+            | ({"form": service.twins.name} if service.twins is not PYTHON else {}),
         )
 
     async def readiness() -> tuple[bool, str]:

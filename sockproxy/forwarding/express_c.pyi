@@ -1,0 +1,1 @@
+from sockproxy.forwarding.readiness import Readiness as Readiness
