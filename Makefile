@@ -9,6 +9,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 COMPILED    := $(shell find sockproxy -name '*_c.pyx')
+DATA_PATH    = $(addprefix tests/,$(addsuffix .py,test_app test_app_workers test_endings test_limits test_listener test_proxy \
+               $(addprefix integration/test_,clients curl endings libraries transparency)))
 CAN_COMPILE  = command -v cc >/dev/null && $(BIN)/python -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
 
 .PHONY: run test compiled bench bench-growth lint engine tools clean
@@ -18,7 +20,8 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test engine lint
 	@if $(CAN_COMPILE); then $(MAKE) --no-print-directory compiled; else echo "no C compiler, or no python3-dev: the compiled parts are not tested" >&2; fi
-	$(BIN)/pytest --cov --cov-report=term:skip-covered tests
+	SOCKPROXY_PURE=1 $(BIN)/pytest --cov --cov-report=term:skip-covered tests
+	@if $(CAN_COMPILE); then echo "once more, compiled" && $(BIN)/pytest $(DATA_PATH); fi
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import load, processes, rules
+from sockproxy.operating.twins import PURE, compiled_twins
 
 _HERE = Path(__file__).parent
 _VERSION = re.compile(r"\b[0-9]+\.[0-9]+\S*")
@@ -54,6 +55,14 @@ class Proxy:
     version: tuple[str, ...]  # the command that prints it
     program: str = sys.executable
     package: str = ""  # Debian's name
+
+
+def _in_python(place: Place) -> list[str]:
+    return ["env", f"{PURE}=1", *_sockproxy(place)]
+
+
+def _in_c(place: Place) -> list[str]:
+    return ["env", "-u", PURE, *_sockproxy(place)]
 
 
 def _sockproxy(place: Place) -> list[str]:
@@ -105,8 +114,11 @@ def _filled_in(name: str, place: Place, words: Mapping[str, str]) -> Path:
     return filled
 
 
+_SOCKPROXY_VERSION = (sys.executable, "-m", "sockproxy", "--version")
+
 PROXIES: dict[str, Proxy] = {
-    "sockproxy": Proxy("sockproxy", _sockproxy, (sys.executable, "-m", "sockproxy", "--version")),
+    "sockproxy": Proxy("sockproxy", _in_python, _SOCKPROXY_VERSION),
+    "sockproxy-compiled": Proxy("sockproxy, compiled", _in_c, _SOCKPROXY_VERSION),
     "haproxy": Proxy("HAProxy", _haproxy(_HAPROXY_KEEPING), ("haproxy", "-v"), "haproxy", "haproxy"),
     "haproxy-closing": Proxy(
         "HAProxy, closing and logging", _haproxy(_HAPROXY_CLOSING), ("haproxy", "-v"), "haproxy", "haproxy"
@@ -121,6 +133,9 @@ def check_installed(names: tuple[str, ...]) -> None:
     """Raises Missing, with the packages to install, if a program is not there."""
     # Debian keeps servers in a folder that is not on everybody's path.
     os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
+    if "sockproxy-compiled" in names and compiled_twins() is None:
+        kept = ",".join(name for name in names if name != "sockproxy-compiled")
+        raise Missing(f"the compiled parts are not built: make compiled; to go without: --proxies {kept}")
     missing = sorted({PROXIES[name].package for name in names if not shutil.which(PROXIES[name].program)})
     if missing:
         kept = ",".join(name for name in names if PROXIES[name].package not in missing)

@@ -110,6 +110,7 @@ cdef class Readiness:
     cdef list ends  # by descriptor
     cdef dict ends_of  # by Caller and Line
     cdef dict ways  # by Express: one, mostly
+    cdef readonly Py_ssize_t served_count  # requests that needed nothing of `express`
 
     def __cinit__(self):
         self.epoll = -1
@@ -189,20 +190,22 @@ cdef class Readiness:
     def turn(self):
         """hot: serves those that have become ready, for a turn of the loop."""
         cdef int count, index, fd
+        cdef bint has_called = False  # then whoever it was decides how often it wants to be called in a turn: once
         cdef double until = monotonic() + TURN_SECONDS
         while True:
             count = epoll_wait(self.epoll, self.events, EVENTS_MAX, 0)
             for index in range(count):
                 fd = self.events[index].data.fd
                 if fd < len(self.ends) and self.ends[fd] is not None:  # else an earlier one of this turn has ended it
-                    self.serve(self.ends[fd])
-            if count <= 0 or monotonic() >= until:
+                    has_called |= self.serve(self.ends[fd])
+            if count <= 0 or has_called or monotonic() >= until:
                 return
 
     cdef int serve(self, End end) except -1:
+        """1 if it was somebody else's to serve, else 0."""
         if end.kind == OTHER:
             end.ready()
-            return 0
+            return 1
         cdef ssize_t size = recv(end.fd, self.buffer, READ_BYTES, MSG_DONTWAIT)
         if size < 0 and errno == EAGAIN:
             return 0
@@ -286,6 +289,7 @@ cdef class Readiness:
             answer[ANSWER_STATUS],
             length,
         )
+        self.served_count += 1
         way.served(served)
         if unsent is not None:
             caller.unsent = unsent

@@ -44,7 +44,7 @@ def compiled_twins() -> Twins | None:
         from sockproxy.recording.metrics import counting_c
     except ImportError:
         return None  # lawful: without them everything works, only slower
-    if not all(_is_current(Path(module.__file__)) for module in (express_c, prepared_c, counting_c)):
+    if not all(_is_current(Path(str(module.__file__))) for module in (express_c, prepared_c, counting_c)):
         return None
     return Twins("compiled", prepared_c.lines, counting_c.count_served, express_c.Readiness)
 

@@ -11,4 +11,16 @@ from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, CountS
 from sockproxy.recording.metrics.families import FAMILIES, Kind
 from sockproxy.recording.metrics.summing import Sum, Told, tell
 
-__all__ = ["FAMILIES", "IN_FLIGHT_KIND", "Account", "CountServed", "Kind", "Metrics", "Registry", "Sum", "Told", "count_served", "tell"]
+__all__ = [
+    "FAMILIES",
+    "IN_FLIGHT_KIND",
+    "Account",
+    "CountServed",
+    "Kind",
+    "Metrics",
+    "Registry",
+    "Sum",
+    "Told",
+    "count_served",
+    "tell",
+]
