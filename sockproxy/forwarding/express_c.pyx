@@ -98,6 +98,8 @@ cdef class End:
     cdef object who  # the Caller or the Line
     cdef Way way
     cdef dict known_heads  # of a caller's gate
+    cdef object principal  # the caller's
+    cdef bint has_served  # as the caller was told already
 
 
 cdef class Readiness:
@@ -141,7 +143,8 @@ cdef class Readiness:
         if type(who) is Caller or type(who) is Line:
             end.who, end.way = who, self.way_of(who.express)
             end.kind = CALLER if type(who) is Caller else LINE
-            end.known_heads = who.gate.known if end.kind == CALLER else None
+            if end.kind == CALLER:
+                end.known_heads, end.principal, end.has_served = who.gate.known, who.principal, who.has_served
         event.events = EPOLLIN
         event.data.fd = fd
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
@@ -277,11 +280,13 @@ cdef class Readiness:
         way.idle.append(line)
         unsent = self.reply(client.fd, answer[ANSWER_HEAD], start, size)
         completed_at = monotonic()
-        caller.answered_at, caller.idle_since, caller.has_served = answered_at, completed_at, True
+        caller.idle_since = completed_at
+        if not client.has_served:
+            client.has_served = caller.has_served = True
         served = (
             known[KNOWN_ACCOUNT],
             next(way.numbers),
-            caller.principal,
+            client.principal,
             caller.received_at,
             caller.forwarded_at,
             answered_at,

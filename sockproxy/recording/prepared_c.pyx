@@ -230,6 +230,7 @@ def lines(batch, str id_prefix, double epoch, place):
     memcpy(page.prev, PyBytes_AS_STRING(before), HASH_BYTES)
     page.size = 0
     latest, who = None, ""
+    cdef tuple served
     for served in batch:
         principal = served[2]
         if principal is not latest:
@@ -240,7 +241,7 @@ def lines(batch, str id_prefix, double epoch, place):
     return PyBytes_FromStringAndSize(page.start, page.size), Place(seq, page.prev[:HASH_BYTES].decode())
 
 
-cdef int decided(served, str id_prefix, double epoch, str who, unsigned long seq) except -1:
+cdef int decided(tuple served, str id_prefix, double epoch, str who, unsigned long seq) except -1:
     prepared = served[0][0]
     p0, p1, p2, p3, p4, p5 = prepared[1]
     cdef size_t start = page.size
@@ -260,7 +261,7 @@ cdef int decided(served, str id_prefix, double epoch, str who, unsigned long seq
     return page.seal(start, place)
 
 
-cdef int completed(served, str id_prefix, double epoch, str who, unsigned long seq) except -1:
+cdef int completed(tuple served, str id_prefix, double epoch, str who, unsigned long seq) except -1:
     prepared = served[0][0]
     f0, f1, f2, f3 = prepared[2]
     b0, b1, b2, b3, b4, b5, b6 = prepared[3]
