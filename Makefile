@@ -62,6 +62,7 @@ $(VENV)/.test: $(VENV)/.run
 	@touch $@
 
 $(VENV)/.compiled: $(VENV)/.run setup.py $(COMPILED)
+	@$(CAN_COMPILE) || { echo "it takes a C compiler and Python's headers; on Debian: apt install gcc python3-dev" >&2; exit 1; }
 	@echo "compiling the hot parts"
 	@SOCKPROXY_COMPILED=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks import load, processes, rules
@@ -55,14 +56,7 @@ class Proxy:
     version: tuple[str, ...]  # the command that prints it
     program: str = sys.executable
     package: str = ""  # Debian's name
-
-
-def _in_python(place: Place) -> list[str]:
-    return ["env", f"{PURE}=1", *_sockproxy(place)]
-
-
-def _in_c(place: Place) -> list[str]:
-    return ["env", "-u", PURE, *_sockproxy(place)]
+    environ: Mapping[str, str] = field(default_factory=dict)  # beside what is there
 
 
 def _sockproxy(place: Place) -> list[str]:
@@ -117,8 +111,8 @@ def _filled_in(name: str, place: Place, words: Mapping[str, str]) -> Path:
 _SOCKPROXY_VERSION = (sys.executable, "-m", "sockproxy", "--version")
 
 PROXIES: dict[str, Proxy] = {
-    "sockproxy": Proxy("sockproxy", _in_python, _SOCKPROXY_VERSION),
-    "sockproxy-compiled": Proxy("sockproxy, compiled", _in_c, _SOCKPROXY_VERSION),
+    "sockproxy": Proxy("sockproxy", _sockproxy, _SOCKPROXY_VERSION, environ={PURE: "1"}),
+    "sockproxy-compiled": Proxy("sockproxy, compiled", _sockproxy, _SOCKPROXY_VERSION, environ={PURE: ""}),
     "haproxy": Proxy("HAProxy", _haproxy(_HAPROXY_KEEPING), ("haproxy", "-v"), "haproxy", "haproxy"),
     "haproxy-closing": Proxy(
         "HAProxy, closing and logging", _haproxy(_HAPROXY_CLOSING), ("haproxy", "-v"), "haproxy", "haproxy"
@@ -168,7 +162,8 @@ class Subject:
         self.directory.mkdir(parents=True)
         command = PROXIES[self.name].command(Place(self.directory, Path(self.path), self.engine, self.rule_count))
         begun = time.perf_counter()
-        self._process = start(command, self.directory / "output", processes.cpu_places()[0])
+        cpus = processes.cpu_places()[0]
+        self._process = start(command, self.directory / "output", cpus, environ=PROXIES[self.name].environ)
         wait_for_answer(self._process, self.path, self.directory / "output")
         self.start_ms = (time.perf_counter() - begun) * 1e3
         return self
@@ -199,9 +194,13 @@ class Subject:
 
 
 def start(
-    command: list[str], output: Path, cpus: set[int], descriptors: tuple[int, ...] = ()
+    command: list[str],
+    output: Path,
+    cpus: set[int],
+    descriptors: tuple[int, ...] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[bytes]:
-    """Start a program on certain CPUs, with what it prints in a file, and with these descriptors of ours."""
+    """Start a program on certain CPUs, with what it prints in a file, and with these descriptors and variables of ours."""
     with output.open("wb") as printed:
         return subprocess.Popen(
             command,
@@ -209,6 +208,7 @@ def start(
             stdout=printed,
             stderr=subprocess.STDOUT,
             cwd=_HERE.parent,
+            env=os.environ | environ,
             pass_fds=descriptors,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )

@@ -43,7 +43,7 @@ from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
-from sockproxy.operating.twins import PYTHON, Twins, find_twins
+from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.workers import (
     Inquiry,
     Worker,
