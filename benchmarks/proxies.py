@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks import load, processes, rules
+from sockproxy.operating.twins import PURE, compiled_twins
 
 _HERE = Path(__file__).parent
 _VERSION = re.compile(r"\b[0-9]+\.[0-9]+\S*")
@@ -54,6 +56,7 @@ class Proxy:
     version: tuple[str, ...]  # the command that prints it
     program: str = sys.executable
     package: str = ""  # Debian's name
+    environ: Mapping[str, str] = field(default_factory=dict)  # beside what is there
 
 
 def _sockproxy(place: Place) -> list[str]:
@@ -105,8 +108,11 @@ def _filled_in(name: str, place: Place, words: Mapping[str, str]) -> Path:
     return filled
 
 
+_SOCKPROXY_VERSION = (sys.executable, "-m", "sockproxy", "--version")
+
 PROXIES: dict[str, Proxy] = {
-    "sockproxy": Proxy("sockproxy", _sockproxy, (sys.executable, "-m", "sockproxy", "--version")),
+    "sockproxy": Proxy("sockproxy", _sockproxy, _SOCKPROXY_VERSION, environ={PURE: "1"}),
+    "sockproxy-compiled": Proxy("sockproxy, compiled", _sockproxy, _SOCKPROXY_VERSION, environ={PURE: ""}),
     "haproxy": Proxy("HAProxy", _haproxy(_HAPROXY_KEEPING), ("haproxy", "-v"), "haproxy", "haproxy"),
     "haproxy-closing": Proxy(
         "HAProxy, closing and logging", _haproxy(_HAPROXY_CLOSING), ("haproxy", "-v"), "haproxy", "haproxy"
@@ -121,6 +127,9 @@ def check_installed(names: tuple[str, ...]) -> None:
     """Raises Missing, with the packages to install, if a program is not there."""
     # Debian keeps servers in a folder that is not on everybody's path.
     os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
+    if "sockproxy-compiled" in names and compiled_twins() is None:
+        kept = ",".join(name for name in names if name != "sockproxy-compiled")
+        raise Missing(f"the compiled parts are not built: make compiled; to go without: --proxies {kept}")
     missing = sorted({PROXIES[name].package for name in names if not shutil.which(PROXIES[name].program)})
     if missing:
         kept = ",".join(name for name in names if PROXIES[name].package not in missing)
@@ -153,7 +162,8 @@ class Subject:
         self.directory.mkdir(parents=True)
         command = PROXIES[self.name].command(Place(self.directory, Path(self.path), self.engine, self.rule_count))
         begun = time.perf_counter()
-        self._process = start(command, self.directory / "output", processes.cpu_places()[0])
+        cpus = processes.cpu_places()[0]
+        self._process = start(command, self.directory / "output", cpus, environ=PROXIES[self.name].environ)
         wait_for_answer(self._process, self.path, self.directory / "output")
         self.start_ms = (time.perf_counter() - begun) * 1e3
         return self
@@ -184,9 +194,13 @@ class Subject:
 
 
 def start(
-    command: list[str], output: Path, cpus: set[int], descriptors: tuple[int, ...] = ()
+    command: list[str],
+    output: Path,
+    cpus: set[int],
+    descriptors: tuple[int, ...] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[bytes]:
-    """Start a program on certain CPUs, with what it prints in a file, and with these descriptors of ours."""
+    """Start a program on certain CPUs, with what it prints in a file, and with these descriptors and variables of ours."""
     with output.open("wb") as printed:
         return subprocess.Popen(
             command,
@@ -194,6 +208,7 @@ def start(
             stdout=printed,
             stderr=subprocess.STDOUT,
             cwd=_HERE.parent,
+            env=os.environ | environ,
             pass_fds=descriptors,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )

@@ -138,7 +138,8 @@ def running(module: list[str], descriptors: tuple[int, ...] = ()) -> Iterator[Pr
         engine = start([python, "-m", "benchmarks.engine", str(place.engine)], folder / "engine.output", cpus)
         try:
             wait_for_answer(engine, str(place.engine), folder / "engine.output")
-            process = start([python, "-m", *module, *arguments], folder / "output", cpus, descriptors)
+            environ = PROXIES["sockproxy"].environ
+            process = start([python, "-m", *module, *arguments], folder / "output", cpus, descriptors, environ)
             try:
                 wait_for_answer(process, str(place.listen), folder / "output")
                 yield Proxy(process, folder)

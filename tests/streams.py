@@ -15,13 +15,13 @@ from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.proxy import Connections
-from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
+from sockproxy.operating.twins import Twins, find_twins
 
 PRINCIPAL = identify(PeerFacts("listener", "unix", uid=1000, gid=1000, pid=1))
 
@@ -94,7 +94,14 @@ class World:
 
     `connect` is a new client; `accept` is the next connection that the proxy opens to the engine."""
 
-    def __init__(self, proxy: Proxy, gate: Gate, engine_socket: socket.socket, exchanges: list[Exchange]) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        gate: Gate,
+        engine_socket: socket.socket,
+        exchanges: list[Exchange],
+        twins: Twins | None = None,
+    ) -> None:
         self.proxy = proxy
         self.gate = gate
         self.exchanges = exchanges  # those that are completed
@@ -103,8 +110,8 @@ class World:
         self.served: list[tuple[Exchange, int, int]] = []  # what went the express way
         self.refuses_records = False
         self._engine_socket = engine_socket
-        self._readiness = Readiness(asyncio.get_running_loop())
-        self.connections = Connections(proxy, self._readiness)
+        self.readiness = (twins or find_twins()).make_readiness(asyncio.get_running_loop())
+        self.connections = Connections(proxy, self.readiness)
         self._peers: list[Peer] = []
         self.endings: list[asyncio.Event] = []  # of the connections, in their order
 
@@ -135,7 +142,7 @@ class World:
         await self.connections.finished(0)
         for peer in self._peers:
             peer.close()
-        self._readiness.end()
+        self.readiness.end()
 
     def _keep(self, peer: Peer) -> Peer:
         self._peers.append(peer)

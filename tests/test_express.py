@@ -1,11 +1,14 @@
 """Express: the fast twin does what the plain way does, seen from the engine, the client, the audit trail and the metrics.
 
-A dialogue is driven twice, through a proxy with the express way and through one without. Both tell their exchanges to the
+A dialogue is driven through a proxy without the express way, through one with it, and through one with its compiled form,
+where that was built. All tell their exchanges to the
 observers of the composition (`operating.observers`), with an audit trail into memory and metrics on a registry of their own.
 """
 
 import asyncio
 import fcntl
+import gc
+import os
 import re
 import select
 import socket
@@ -39,21 +42,41 @@ from sockproxy.judging.judge import judge
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_known_bodies
 from sockproxy.operating.observers import Observers
+from sockproxy.operating.twins import PYTHON, Twins
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics
 from sockproxy.wire import http1
 from tests.exchanges import CATALOGUE, MemorySink
+from tests.forms import COMPILED, IF_COMPILED
 from tests.streams import PRINCIPAL, Peer, World, until
 
 READ = b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\nUser-Agent: test\r\n\r\n"
 OTHER = b"GET /version HTTP/1.1\r\nHost: d\r\n\r\n"
 WRITE = b"POST /v1.41/containers/x/start HTTP/1.1\r\nHost: d\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n"
+NOT_CANONICAL = b"HTTP/1.1 200 OK\r\ncontent-length:  4\r\n\r\n[{}]"
 HEAD_END = b"\r\n\r\n"
 ALLOW_ALL = load_policy("allow-all", CATALOGUE)
 
 
-# --- both arms
+# --- all arms
+
+
+class Way(NamedTuple):
+    """How requests are served."""
+
+    has_express: bool
+    twins: Twins
+
+
+PLAIN = Way(False, PYTHON)
+EXPRESS = Way(True, PYTHON)
+EXPRESS_WAYS = [
+    pytest.param(EXPRESS, id="express"),
+    pytest.param(Way(True, COMPILED or PYTHON), id="compiled", marks=IF_COMPILED),
+]
+WAYS = [pytest.param(PLAIN, id="plain"), *EXPRESS_WAYS]
 
 
 class Counted:
@@ -137,7 +160,7 @@ def _is_of_one_run(name: str) -> bool:
 
 
 @asynccontextmanager
-async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: float) -> AsyncIterator[Arm]:
+async def open_arm(way: Way, *, policy: str = "allow-all", **limits: float) -> AsyncIterator[Arm]:
     """A proxy with real observers, between the test as its clients and the test as its engine."""
     loop = asyncio.get_running_loop()
     hangups, deadlines = HangupWatch(loop), Deadlines(loop)
@@ -149,8 +172,9 @@ async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: fl
         limits=[field.name for field in fields(Limits)],
         sinks=[sink.name],
         express_in_flight=lambda: world.connections.express_busy_count,
+        count_served=way.twins.count_served,
     )
-    trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events)
+    trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events, way.twins.lines)
     told = Counted(Observers(trail, metrics, "test", loop.call_soon))
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -159,9 +183,9 @@ async def open_arm(*, has_express: bool, policy: str = "allow-all", **limits: fl
         listening.setblocking(False)
         engine = Engine(Address("unix", path=f"{folder}/engine.sock"), set_limits, loop, hangups)
         proxy = Proxy(
-            CATALOGUE, load_known_bodies(), engine, set_limits, deadlines, told, "test", has_express=has_express
+            CATALOGUE, load_known_bodies(), engine, set_limits, deadlines, told, "test", has_express=way.has_express
         )
-        world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [])
+        world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [], way.twins)
         try:
             async with asyncio.timeout(5):  # what hangs is a failure of this test alone
                 yield Arm(world, told, trail, sink, registry)
@@ -206,9 +230,9 @@ class Run(NamedTuple):
     express_count: int
 
 
-def run(dialogue: Dialogue, *, has_express: bool, **options: Any) -> Run:
+def run(dialogue: Dialogue, way: Way, **options: Any) -> Run:
     async def drive() -> Run:
-        async with open_arm(has_express=has_express, **options) as arm:
+        async with open_arm(way, **options) as arm:
             seen = await dialogue(arm)
             return Run(seen, arm.record(), arm.told.express_count)
 
@@ -216,12 +240,15 @@ def run(dialogue: Dialogue, *, has_express: bool, **options: Any) -> Run:
 
 
 def assert_twins(dialogue: Dialogue, **options: Any) -> Run:
-    """Drives a dialogue both ways; the run on the express way, which is as the plain one."""
-    plain = run(dialogue, has_express=False, **options)
-    express = run(dialogue, has_express=True, **options)
-    assert express.seen == plain.seen
-    assert express.record.events == plain.record.events
-    assert express.record.samples == plain.record.samples
+    """Drives a dialogue all ways; the run on the express way, which is as the plain one."""
+    plain = run(dialogue, PLAIN, **options)
+    express = run(dialogue, EXPRESS, **options)
+    runs = [express] if COMPILED is None else [express, run(dialogue, Way(True, COMPILED), **options)]
+    for fast in runs:
+        assert fast.seen == plain.seen
+        assert fast.record.events == plain.record.events
+        assert fast.record.samples == plain.record.samples
+        assert fast.express_count == express.express_count
     assert plain.express_count == 0
     return express
 
@@ -451,6 +478,34 @@ def test_the_usual_goes_the_express_way() -> None:
     assert counted == {"decided": 10, "completed": 10}
 
 
+@IF_COMPILED
+async def test_the_compiled_form_serves_the_usual_itself() -> None:
+    assert COMPILED is not None
+    async with open_arm(Way(True, COMPILED)) as arm:
+        client, engine = await arm.warm()
+        for answer in (OK, OK, CHUNKED):
+            await exchange(client, engine, answer=answer)
+        before = arm.world.readiness.served_count
+        for answer in (OK, CHUNKED, OK, NOT_CANONICAL):
+            await client.send(READ)
+            await engine.receive_until(HEAD_END)
+            await engine.send(answer)
+            await client.receive_until(answer[-4:])
+        assert arm.world.readiness.served_count == before + 3  # the last has a head that was not known yet
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_descriptors_are_given_back(way: Way) -> None:
+    counts = []
+    for _ in range(3):  # the loop opens some of its own at first
+        async with open_arm(way) as arm:
+            client, engine = await arm.warm()
+            await exchange(client, engine)
+        gc.collect()
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[1] == counts[2]
+
+
 # --- what may happen in the middle
 
 
@@ -619,8 +674,9 @@ def test_what_happens_in_the_middle_is_the_same_on_both_ways(dialogue: Dialogue)
     assert assert_twins(dialogue).express_count > 0
 
 
-async def test_who_finds_no_kept_connection_opens_one_to_keep() -> None:
-    async with open_arm(has_express=True) as arm:
+@pytest.mark.parametrize("way", EXPRESS_WAYS)
+async def test_who_finds_no_kept_connection_opens_one_to_keep(way: Way) -> None:
+    async with open_arm(way) as arm:
         client, engine = await arm.warm()
         second = await arm.world.connect()
         await client.send(READ)
@@ -655,10 +711,10 @@ def test_a_late_answer_is_504_and_the_connection_stays() -> None:
     assert end == b""
 
 
-@pytest.mark.parametrize("has_express", [False, True])
-async def test_a_connection_that_has_served_may_wait_for_its_next_request(has_express: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_connection_that_has_served_may_wait_for_its_next_request(way: Way) -> None:
     # `head_seconds` is for the first head, `keep_alive_seconds` for the pause behind an answer.
-    async with open_arm(has_express=has_express, head_seconds=0.1, engine_read_answer_seconds=0) as arm:
+    async with open_arm(way, head_seconds=0.1, engine_read_answer_seconds=0) as arm:
         first, engine = await arm.warm()
         served = await arm.world.connect()
         await exchange(served, engine)
@@ -669,11 +725,9 @@ async def test_a_connection_that_has_served_may_wait_for_its_next_request(has_ex
         assert await exchange(first, engine) == OK
 
 
-@pytest.mark.parametrize("has_express", [False, True])
-async def test_a_slow_answer_leaves_the_connection_its_time(has_express: bool) -> None:
-    async with open_arm(
-        has_express=has_express, head_seconds=0.1, keep_alive_seconds=0.1, engine_read_answer_seconds=0
-    ) as arm:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_slow_answer_leaves_the_connection_its_time(way: Way) -> None:
+    async with open_arm(way, head_seconds=0.1, keep_alive_seconds=0.1, engine_read_answer_seconds=0) as arm:
         _, engine = await arm.warm()
         served = await arm.world.connect()
         await served.send(READ)
@@ -686,11 +740,11 @@ async def test_a_slow_answer_leaves_the_connection_its_time(has_express: bool) -
         assert await served.receive_all() == b""  # and is closed when it has waited
 
 
-@pytest.mark.parametrize("has_express", [False, True])
-async def test_who_does_not_read_answers_is_not_served_on(has_express: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_does_not_read_answers_is_not_served_on(way: Way) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 65000\r\n\r\n" + b"x" * 65000
     count = 60
-    async with open_arm(has_express=has_express) as arm:
+    async with open_arm(way) as arm:
         client, engine = await arm.warm()
         sent = 0
         for _ in range(count):
@@ -797,8 +851,9 @@ def test_the_memory_is_bounded() -> None:
     assert raw in gate.known  # what comes now is known
 
 
-async def test_the_memory_of_answers_is_bounded() -> None:
-    async with open_arm(has_express=True) as arm:
+@pytest.mark.parametrize("way", EXPRESS_WAYS)
+async def test_the_memory_of_answers_is_bounded(way: Way) -> None:
+    async with open_arm(way) as arm:
         client, engine = await arm.warm()
         for number in range(KNOWN_ANSWERS_MAX + 10):
             answer = b"HTTP/1.1 200 OK\r\nDate: %d\r\nContent-Length: 0\r\n\r\n" % number
@@ -811,9 +866,10 @@ async def test_the_memory_of_answers_is_bounded() -> None:
         assert arm.told.express_count > KNOWN_ANSWERS_MAX
 
 
-async def test_a_new_policy_holds_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", EXPRESS_WAYS)
+async def test_a_new_policy_holds_at_once(tmp_path: Path, way: Way) -> None:
     (tmp_path / "p.yaml").write_text('version: 1\npolicies:\n  p:\n    allow: [{operations: ["@Image"]}]\n')
-    async with open_arm(has_express=True) as arm:
+    async with open_arm(way) as arm:
         client, _ = await arm.warm()
         assert arm.world.gate.known
         arm.world.gate.policy = load_policy(str(tmp_path / "p.yaml"), CATALOGUE)
@@ -825,7 +881,7 @@ async def test_a_new_policy_holds_at_once(tmp_path: Path) -> None:
 
 
 async def test_without_the_express_way_nothing_is_learnt() -> None:
-    async with open_arm(has_express=False) as arm:
+    async with open_arm(PLAIN) as arm:
         await arm.warm()
         assert not arm.world.gate.known
         assert not arm.world.gate.seen

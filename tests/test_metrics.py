@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +14,13 @@ from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import Traffic
+from sockproxy.operating.twins import Twins
 from sockproxy.recording.metrics import FAMILIES, IN_FLIGHT_KIND, Kind, Metrics
 from tests.exchanges import (
     ATTACH,
     CATALOGUE,
     DENIED,
+    DOCKER_CLI,
     EVENTS,
     LIST,
     PROFILE,
@@ -28,7 +31,9 @@ from tests.exchanges import (
     refused,
     rejected,
 )
+from tests.forms import FORMS
 
+INSPECT = ("GET", "/containers/web/json")
 PROMISED = (Path(__file__).parent / "cases" / "metrics.txt").read_text().split()
 LIMITS = tuple(field.name for field in fields(Limits))
 
@@ -256,6 +261,56 @@ def test_times(id: str, exchange: Exchange, operation: str, milliseconds: tuple[
         scraped.value("sockproxy_stream_duration_seconds_sum", operation=operation),
     )
     assert tuple(value and round(value * 1000, 6) for value in seconds) == milliseconds
+
+
+durations = st.floats(0, 400) | st.sampled_from([0.0001, 0.001, 0.5, 300.0, 1000.0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from([LIST, INSPECT]), durations, durations, durations, st.sampled_from([200, 404])),
+            max_size=6,
+        ),
+        max_size=3,
+    )
+)
+def test_what_was_served_counts_like_what_was_completed(
+    form: Twins, batches: list[list[tuple[Any, float, float, float, int]]]
+) -> None:
+    """Each batch through the form, and in the one way that does not know batches."""
+    registry, plain_registry = CollectorRegistry(), CollectorRegistry()
+    metrics, plain = Metrics(registry, "test", count_served=form.count_served), Metrics(plain_registry, "test")
+    for batch in batches:
+        served = []
+        for request, there, engine, back, status in batch:
+            exchange = timed(decided(request), there, engine, back, status)
+            moments = (exchange.received_at, exchange.forwarded_at, exchange.answered_at, exchange.completed_at)
+            served.append(((None, metrics.account(exchange)), 1, DOCKER_CLI, *moments, status, 7))
+            plain.decided(exchange)
+            plain.completed(exchange)
+        metrics.served(served)
+    assert samples_of(registry) == pytest.approx(samples_of(plain_registry))
+
+
+def timed(exchange: Exchange, there: float, engine: float, back: float, status: int) -> Exchange:
+    exchange = answered(exchange, status)
+    exchange.forwarded_at = exchange.received_at + there
+    exchange.answered_at = exchange.forwarded_at + engine
+    exchange.completed_at = exchange.answered_at + back
+    exchange.bytes_in, exchange.bytes_out = 0, 7
+    return exchange
+
+
+def samples_of(registry: CollectorRegistry) -> dict[str, float]:
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.value and not sample.name.startswith("process_")
+    }
 
 
 @settings(max_examples=50, deadline=None)

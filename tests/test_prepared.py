@@ -3,6 +3,7 @@
 from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,10 +11,12 @@ from sockproxy.exchange import Exchange, Stage, exchange_id
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, Principal, identify
 from sockproxy.judging.policy import Decision, Effect, Reason
+from sockproxy.operating.twins import PYTHON, Twins
 from sockproxy.recording.audit import Chain
 from sockproxy.recording.event import completed_event, decided_event
-from sockproxy.recording.prepared import Place, lines, prepare
+from sockproxy.recording.prepared import Place, prepare
 from tests.exchanges import CATALOGUE, DOCKER_CLI, LIST, MemorySink, answered, decided
+from tests.forms import COMPILED, FORMS, IF_COMPILED
 
 
 class Kind(NamedTuple):
@@ -66,9 +69,9 @@ def new_exchange(kind: Kind, one: One) -> Exchange:
     return exchange
 
 
-def new_chain() -> tuple[MemorySink, Chain]:
+def new_chain(form: Twins = PYTHON) -> tuple[MemorySink, Chain]:
     sink = MemorySink()
-    return sink, Chain(sink, "deny-writes", lambda *_: None)
+    return sink, Chain(sink, "deny-writes", lambda *_: None, form.lines)
 
 
 def plainly(chain: Chain, kind: Kind, one: One) -> None:
@@ -90,9 +93,9 @@ def plain_lines(kind: Kind, ones: list[One]) -> bytes:
     return sink.lines
 
 
-def prepared_lines(kind: Kind, first: One, batches: list[list[One]], plain: list[One]) -> bytes:
+def prepared_lines(form: Twins, kind: Kind, first: One, batches: list[list[One]], plain: list[One]) -> bytes:
     """Batches with one plain exchange behind each of them, as long as there are any."""
-    sink, chain = new_chain()
+    sink, chain = new_chain(form)
     for batch, behind in zip_longest(batches, plain):
         by_preparation(chain, kind, first, batch or [])
         if behind is not None:
@@ -134,6 +137,7 @@ ANY_TEXT = st.text(max_size=20)
 UNDECODABLE = st.binary(min_size=1, max_size=6).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=150, deadline=None)
 @given(
     kinds(ANY_TEXT),
@@ -141,29 +145,80 @@ UNDECODABLE = st.binary(min_size=1, max_size=6).map(lambda raw: raw.decode("utf-
     st.lists(st.lists(ones(ANY_TEXT), min_size=1, max_size=3), max_size=3),
     st.lists(ones(ANY_TEXT), max_size=3),
 )
-def test_prepared_lines_are_the_plain_lines(kind: Kind, first: One, batches: list[list[One]], plain: list[One]) -> None:
+def test_prepared_lines_are_the_plain_lines(
+    form: Twins, kind: Kind, first: One, batches: list[list[One]], plain: list[One]
+) -> None:
     in_order = [one for batch, behind in zip_longest(batches, plain) for one in [*(batch or []), behind] if one]
-    assert prepared_lines(kind, first, batches, plain) == plain_lines(kind, in_order)
+    assert prepared_lines(form, kind, first, batches, plain) == plain_lines(kind, in_order)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=60, deadline=None)
 @given(kinds(ANY_TEXT), ones(UNDECODABLE))
-def test_a_process_whose_name_is_no_text_is_recorded_as_on_the_plain_way(kind: Kind, one: One) -> None:
+def test_a_process_whose_name_is_no_text_is_recorded_as_on_the_plain_way(form: Twins, kind: Kind, one: One) -> None:
     first = one._replace(principal=DOCKER_CLI)
-    assert prepared_lines(kind, first, [[one]], []) == plain_lines(kind, [one])
+    assert prepared_lines(form, kind, first, [[one]], []) == plain_lines(kind, [one])
 
 
+@pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=60, deadline=None)
 @given(kinds(UNDECODABLE), ones(ANY_TEXT))
-def test_a_name_in_the_configuration_that_is_no_text_is_recorded_as_on_the_plain_way(kind: Kind, one: One) -> None:
-    assert prepared_lines(kind, one, [[one]], []) == plain_lines(kind, [one])
+def test_a_name_in_the_configuration_that_is_no_text_is_recorded_as_on_the_plain_way(
+    form: Twins, kind: Kind, one: One
+) -> None:
+    assert prepared_lines(form, kind, one, [[one]], []) == plain_lines(kind, [one])
 
 
-def test_lines_say_where_the_chain_is_then() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_lines_say_where_the_chain_is_then(form: Twins) -> None:
     served = ((prepare(answered(decided(LIST))), None), 10, DOCKER_CLI, 2.0, 2.25, 2.5, 3.0, 200, 7)
-    first, place = lines([served], PREFIX, EPOCH, Place(0, "0" * 64))
-    second, after = lines([served, served], PREFIX, EPOCH, place)
+    first, place = form.lines([served], PREFIX, EPOCH, Place(0, "0" * 64))
+    second, after = form.lines([served, served], PREFIX, EPOCH, place)
     assert (place.seq, after.seq) == (2, 6)
     assert (first.count(b"\n"), second.count(b"\n")) == (2, 4)
     assert f'"hash":"{place.prev}"'.encode() in first.splitlines()[1]
     assert f'"prev":"{place.prev}"'.encode() in second.splitlines()[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=300, deadline=None)
+@given(
+    received=st.floats(0, 1e7),
+    waits=st.tuples(*[st.floats(0, 1e-2) | st.floats(0, 1e6) | st.integers(0, 10**9).map(lambda n: n / 1e6)] * 3),
+    epoch=st.floats(-1e9, 4e9) | st.just(EPOCH),
+    number=st.integers(1, 1 << 63),
+    size=st.integers(0, 1 << 62),
+    seq=st.integers(0, 1 << 60),
+)
+def test_every_number_is_written_as_python_does(
+    form: Twins,
+    received: float,
+    waits: tuple[float, float, float],
+    epoch: float,
+    number: int,
+    size: int,
+    seq: int,
+) -> None:
+    moments = list(accumulate(waits, initial=received))
+    served = ((prepare(answered(decided(LIST))), None), number, DOCKER_CLI, *moments, 200, size)
+    place = Place(seq, "ab" * 32)
+    assert form.lines([served] * 2, PREFIX, epoch, place) == PYTHON.lines([served] * 2, PREFIX, epoch, place)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lines_of_any_length_are_taken(form: Twins) -> None:
+    long = DOCKER_CLI._replace(exe="x" * 200_000)
+    served = [
+        ((prepare(answered(decided(LIST))), None), 1, who, 2.0, 2.25, 2.5, 3.0, 200, 7) for who in (long, DOCKER_CLI)
+    ]
+    place = Place(0, "0" * 64)
+    for batch in (served, served[1:], served[:1], []):
+        assert form.lines(batch, PREFIX, EPOCH, place) == PYTHON.lines(batch, PREFIX, EPOCH, place)
+
+
+@IF_COMPILED
+def test_what_is_no_place_in_a_chain_is_refused() -> None:
+    assert COMPILED is not None
+    for prev in ("", "0" * 63, "0" * 65, "é" * 64):
+        with pytest.raises(ValueError):
+            COMPILED.lines([], PREFIX, EPOCH, Place(0, prev))

@@ -6,14 +6,25 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from sockproxy.forwarding.readiness import _EVENTS_A_TURN, Readiness
+from sockproxy.operating.twins import Twins
+from tests.forms import FORMS
 from tests.streams import until
 
 
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> Twins:
+    return request.param
+
+
 @asynccontextmanager
-async def open_readiness(count: int) -> AsyncIterator[tuple[Readiness, list[tuple[socket.socket, socket.socket]]]]:
+async def open_readiness(
+    form: Twins, count: int
+) -> AsyncIterator[tuple[Readiness, list[tuple[socket.socket, socket.socket]]]]:
     """With `count` pairs of sockets, the first of each ours."""
-    readiness = Readiness(asyncio.get_running_loop())
+    readiness = form.make_readiness(asyncio.get_running_loop())
     pairs = [socket.socketpair() for _ in range(count)]
     for near, _ in pairs:
         near.setblocking(False)
@@ -26,8 +37,8 @@ async def open_readiness(count: int) -> AsyncIterator[tuple[Readiness, list[tupl
             far.close()
 
 
-async def test_who_has_something_to_read_is_called_until_it_is_read() -> None:
-    async with open_readiness(2) as (readiness, [(near, far), (silent, _)]):
+async def test_who_has_something_to_read_is_called_until_it_is_read(form: Twins) -> None:
+    async with open_readiness(form, 2) as (readiness, [(near, far), (silent, _)]):
         got = b""
 
         def take() -> None:
@@ -42,8 +53,8 @@ async def test_who_has_something_to_read_is_called_until_it_is_read() -> None:
         assert not pieces
 
 
-async def test_an_end_is_something_to_read() -> None:
-    async with open_readiness(1) as (readiness, [(near, far)]):
+async def test_an_end_is_something_to_read(form: Twins) -> None:
+    async with open_readiness(form, 1) as (readiness, [(near, far)]):
         ended = asyncio.Event()
 
         def take() -> None:
@@ -56,8 +67,8 @@ async def test_an_end_is_something_to_read() -> None:
         await ended.wait()
 
 
-async def test_who_is_forgotten_is_not_called_and_stays_open() -> None:
-    async with open_readiness(2) as (readiness, [(near, far), (other, other_far)]):
+async def test_who_is_forgotten_is_not_called_and_stays_open(form: Twins) -> None:
+    async with open_readiness(form, 2) as (readiness, [(near, far), (other, other_far)]):
         called: list[str] = []
         readiness.watch(near, lambda: called.append("near"))
         readiness.watch(other, lambda: called.append(other.recv(9).decode()))
@@ -70,8 +81,8 @@ async def test_who_is_forgotten_is_not_called_and_stays_open() -> None:
         assert near.recv(1) == b"x"
 
 
-async def test_one_may_end_another_of_the_same_turn() -> None:
-    async with open_readiness(2) as (readiness, [(near, far), (other, other_far)]):
+async def test_one_may_end_another_of_the_same_turn(form: Twins) -> None:
+    async with open_readiness(form, 2) as (readiness, [(near, far), (other, other_far)]):
         called: list[str] = []
 
         def end(name: str, victim: socket.socket) -> None:
@@ -88,9 +99,9 @@ async def test_one_may_end_another_of_the_same_turn() -> None:
         assert len(called) == 1
 
 
-async def test_more_than_a_turn_takes_are_all_served() -> None:
+async def test_more_than_a_turn_takes_are_all_served(form: Twins) -> None:
     count = 2 * _EVENTS_A_TURN + 1
-    async with open_readiness(count) as (readiness, pairs):
+    async with open_readiness(form, count) as (readiness, pairs):
         served: set[int] = set()
 
         def take(sock: socket.socket) -> None:
@@ -103,9 +114,9 @@ async def test_more_than_a_turn_takes_are_all_served() -> None:
         await until(lambda: len(served) == count)
 
 
-async def test_closing_leaves_no_descriptor() -> None:
+async def test_closing_leaves_no_descriptor(form: Twins) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    async with open_readiness(3) as (readiness, pairs):
+    async with open_readiness(form, 3) as (readiness, pairs):
         for near, _ in pairs:
             readiness.watch(near, lambda: None)
             readiness.close(near)

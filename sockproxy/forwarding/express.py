@@ -101,10 +101,10 @@ def _make_room(memory: dict[bytes, Any] | set[bytes], size_max: int) -> None:
 class Line:
     """A kept connection to the engine. `held`: what has come of an answer that is not whole yet."""
 
-    __slots__ = ("_express", "caller", "held", "sock")
+    __slots__ = ("caller", "express", "held", "sock")
 
     def __init__(self, express: "Express", sock: socket.socket) -> None:
-        self._express = express
+        self.express = express
         self.sock = sock
         self.caller: Caller | None = None
         self.held = b""
@@ -116,20 +116,20 @@ class Line:
         except BlockingIOError:
             return  # lawful: nothing has come after all
         except OSError:
-            self._express.line_failed(self)  # lawful: whoever waits for an answer is served anew
+            self.express.line_failed(self)  # lawful: whoever waits for an answer is served anew
             return
         if self.caller is None:
-            self._express.drop(self)  # it has ended, or has said something unasked
+            self.express.drop(self)  # it has ended, or has said something unasked
         else:
-            self._express.answered(self, self.caller, data)
+            self.express.answered(self, self.caller, data)
 
 
 class Caller:
     """A client on the express way: about to send a request, or (`line`) waiting for the engine's answer to one."""
 
     __slots__ = (
-        "_express",
         "answered_at",
+        "express",
         "forwarded_at",
         "gate",
         "has_served",
@@ -157,7 +157,7 @@ class Caller:
     ) -> None:
         """`on_closed`: called once, when the connection has ended, on whichever way. `peer`: what the gate was chosen by, and
         will be chosen by anew when other clients are let in."""
-        self._express = express
+        self.express = express
         self.sock = sock
         self.gate = gate
         self.heads: Heads = gate.known if gate.meter is None else heads_for(gate, principal)
@@ -183,15 +183,15 @@ class Caller:
         if data and self.line is None:
             self.take(data)
         else:
-            self._express.interrupted(self, data)
+            self.express.interrupted(self, data)
 
     def take(self, data: bytes) -> None:
         """hot: forwards a request if it is known."""
         known = self.heads.get(data)
         self.received_at = time.monotonic()
-        line = None if known is None else self._express.take_line()
+        line = None if known is None else self.express.take_line()
         if known is None or line is None:
-            self._express.leave(self, Outcome.REQUEST, data)
+            self.express.leave(self, Outcome.REQUEST, data)
             return
         self.known, self.head, self.line, line.caller = known, data, line, self
         try:
@@ -201,7 +201,7 @@ class Caller:
         if is_sent:
             self.forwarded_at = time.monotonic()
         else:
-            self._express.line_failed(line)
+            self.express.line_failed(line)
 
     def go_by(self, gate: Gate) -> None:
         """Goes on by another gate."""
@@ -230,7 +230,10 @@ class Express:
         self._readiness = readiness
         self._hand_over = hand_over
         self._callers: set[Caller] = set()
-        self._idle: list[Line] = []
+        self.idle: list[Line] = []  # connections to the engine without a request; the one used last is at the end
+        self.known_answers = proxy.known_answers
+        self.numbers = proxy.numbers
+        self.served = proxy.observers.served
         limits = proxy.limits
         lengths = (limits.head_seconds, limits.keep_alive_seconds, limits.engine_read_answer_seconds)
         proxy.deadlines.sweep(min(filter(None, lengths), default=1.0), self._sweep)
@@ -243,7 +246,7 @@ class Express:
     @property
     def idle_count(self) -> int:
         """Connections to the engine without a request."""
-        return len(self._idle)
+        return len(self.idle)
 
     @property
     def busy_count(self) -> int:
@@ -264,8 +267,8 @@ class Express:
 
     def take_line(self) -> Line | None:
         """A connection to the engine without a request, or None."""
-        if self._idle:
-            return self._idle.pop()
+        if self.idle:
+            return self.idle.pop()
         sock = self._proxy.engine.take_bare()
         if sock is None:
             return None
@@ -285,13 +288,13 @@ class Express:
         end = data.find(b"\r\n\r\n") + 4
         head = data[:end]
         answer = proxy.known_answers.get(head) or self._read_answer(head)
-        length = _UNUSUAL if answer is None else _body_length(answer.framing, data, end)
+        length = _UNUSUAL if answer is None else body_length(answer.framing, data, end)
         if answer is None or known is None or length < 0:
             self._not_whole(line, caller, data, may_come=length == _TO_COME)
             return
         line.caller = caller.line = None
         line.held = b""
-        self._idle.append(line)
+        self.idle.append(line)
         self._send(caller, data if answer.head == head else answer.head + data[end:])
         caller.idle_since = completed_at = time.monotonic()
         caller.has_served = True
@@ -355,8 +358,8 @@ class Express:
 
     def drop(self, line: Line) -> None:
         """Closes a connection to the engine."""
-        if line in self._idle:
-            self._idle.remove(line)
+        if line in self.idle:
+            self.idle.remove(line)
         self._readiness.forget(line.sock)
         self._proxy.engine.drop_bare(line.sock)
 
@@ -396,7 +399,7 @@ class Express:
                 self.leave(caller, Outcome.ANSWER, b"")
             else:
                 self._close(caller)
-        for line in list(self._idle):
+        for line in list(self.idle):
             self.drop(line)
 
 
@@ -413,7 +416,7 @@ def _usual_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:
     return KnownAnswer(head, answer.status, answer.framing)
 
 
-def _body_length(framing: http1.Framing, data: bytes, start: int) -> int:
+def body_length(framing: http1.Framing, data: bytes, start: int) -> int:
     """How long the body behind the head is if all of it is here and nothing else, else _TO_COME or _UNUSUAL."""
     here = len(data) - start
     if framing.kind is not FramingKind.CHUNKED:

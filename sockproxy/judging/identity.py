@@ -4,6 +4,7 @@ Owns what is known of the other end of a connection and how it is named. Must no
 (`forwarding.listener`) nor what they permit (`policy`).
 """
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 PeerKind = Literal["unix", "tcp"]
@@ -41,6 +42,7 @@ class Principal(NamedTuple):
     key: str
 
 
+@lru_cache(maxsize=4096)  # all connections of a process have one, so that what is made of it is made once
 def identify(peer: Peer) -> Principal:
     """The principal behind a peer. A unix peer is counted by its uid; one with a client certificate by its subject, or by
     the certificate where that has none; another tcp peer by its address without the port."""

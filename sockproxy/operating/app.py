@@ -39,7 +39,6 @@ from sockproxy.forwarding.listener import (
     socket_files,
 )
 from sockproxy.forwarding.proxy import Connections
-from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
@@ -48,6 +47,7 @@ from sockproxy.operating.config import Config
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
+from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.workers import (
     Inquiry,
     Worker,
@@ -82,6 +82,7 @@ class Service:
     def __init__(self, config: Config, sockets: Sockets, learn: str | None = None) -> None:
         """`sockets`: the bound sockets of each listener, by its name. `learn`: the file of the policy that is learnt.
         Raises ConfigError if an audit file is unusable."""
+        self.twins = twins = find_twins()
         loop = self._loop = asyncio.get_running_loop()
         self.config = config
         self.admin = config.admin  # with the port that the kernel chose, if it was asked to
@@ -98,11 +99,13 @@ class Service:
             express_in_flight=lambda: self.connections.express_busy_count,
             certificates=lambda: {name: tls.not_after for name, tls in self.tls.items()},
             before_collect=self._tell_served,
+            count_served=twins.count_served,
         )
         self.trail = AuditTrail(
             [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
             schedule_flush=self._flush_soon,
             count_events=self.metrics.audit_events,
+            lines=twins.lines,
         )
         id_prefix = secrets.token_hex(6)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
@@ -118,7 +121,7 @@ class Service:
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
         )
-        self.readiness = Readiness(loop)
+        self.readiness = twins.make_readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
         nobody = policy_of_nobody(self.proxy.catalogue)
         self.tls = load_tls(config)
@@ -399,7 +402,8 @@ async def running(config: Config, sockets: Sockets, learn: str | None = None) ->
                 "listener": listener.name,
                 "address": str(listener.address),
                 "policy": ",".join(listener.policy_names),
-            },
+            }
+            | ({"form": service.twins.name} if service.twins is not PYTHON else {}),
         )
 
     async def readiness() -> tuple[bool, str]:

@@ -30,7 +30,7 @@ from sockproxy.recording.event import (
     hash_of,
     with_hash,
 )
-from sockproxy.recording.prepared import Place, lines
+from sockproxy.recording.prepared import Lines, Place, lines
 
 BATCH_BYTES = 64 << 10
 """What may wait for the end of the loop's turn: a pipe's worth, about 70 events. Above: written at once."""
@@ -80,8 +80,10 @@ class AuditTrail:
         sinks: Sequence[tuple[Sink, OnFailure]],
         schedule_flush: Callable[[Callable[[], None]], None],
         count_events: CountEvents,
+        lines: Lines = lines,
     ) -> None:
-        self._chains = tuple(Chain(sink, on_failure, count_events) for sink, on_failure in sinks)
+        """`lines`: that of `prepared`, or its compiled twin."""
+        self._chains = tuple(Chain(sink, on_failure, count_events, lines) for sink, on_failure in sinks)
         self._schedule_flush = schedule_flush
         self._is_flush_scheduled = False
 
@@ -163,6 +165,7 @@ class Chain:
 
     __slots__ = (
         "_count_events",
+        "_lines",
         "_pending",
         "_pending_lines",
         "_prev",
@@ -173,13 +176,14 @@ class Chain:
         "sink",
     )
 
-    def __init__(self, sink: Sink, on_failure: OnFailure, count_events: CountEvents) -> None:
+    def __init__(self, sink: Sink, on_failure: OnFailure, count_events: CountEvents, lines: Lines = lines) -> None:
         """Goes on where the sink's last line ends. Raises ConfigError if that is not a line of a trail."""
         self._seq, self._prev = read_position(sink.name, sink.last_line)
         self.cut_bytes = _cut_fragment(sink)
         self.sink = sink
         self.on_failure = on_failure
         self._count_events = count_events
+        self._lines = lines
         self._pending: list[bytes] = []
         self._pending_lines = 0
         self.pending_bytes = 0
@@ -199,7 +203,7 @@ class Chain:
         """Chains the two lines of each of these reads."""
         if not self._has_room(2 * len(batch)):
             return
-        both, place = lines(batch, id_prefix, epoch, Place(self._seq, self._prev))
+        both, place = self._lines(batch, id_prefix, epoch, Place(self._seq, self._prev))
         self._seq, self._prev = place
         self._pending.append(both)
         self._pending_lines += 2 * len(batch)

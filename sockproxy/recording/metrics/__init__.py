@@ -7,8 +7,20 @@ summing    several processes as one
 
 from prometheus_client import CollectorRegistry as Registry
 
-from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, Metrics
+from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, CountServed, Metrics, count_served
 from sockproxy.recording.metrics.families import FAMILIES, Kind
 from sockproxy.recording.metrics.summing import Sum, Told, tell
 
-__all__ = ["FAMILIES", "IN_FLIGHT_KIND", "Account", "Kind", "Metrics", "Registry", "Sum", "Told", "tell"]
+__all__ = [
+    "FAMILIES",
+    "IN_FLIGHT_KIND",
+    "Account",
+    "CountServed",
+    "Kind",
+    "Metrics",
+    "Registry",
+    "Sum",
+    "Told",
+    "count_served",
+    "tell",
+]
