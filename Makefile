@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 COMPILED    := $(shell find sockproxy -name '*_c.pyx')
-DATA_PATH    = $(addprefix tests/,$(addsuffix .py,test_app test_app_workers test_endings test_limits test_listener test_proxy \
+DATA_PATH    = $(addprefix tests/,$(addsuffix .py,test_app test_app_workers test_clients test_endings test_limits test_listener test_meter test_proxy \
                $(addprefix integration/test_,clients curl endings libraries transparency)))
 CAN_COMPILE  = command -v cc >/dev/null && $(BIN)/python -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
 
