@@ -619,6 +619,25 @@ def test_what_happens_in_the_middle_is_the_same_on_both_ways(dialogue: Dialogue)
     assert assert_twins(dialogue).express_count > 0
 
 
+async def test_a_request_that_comes_with_the_drain_does_not_begin() -> None:
+    async with open_arm(has_express=True) as arm:
+        client, _ = await arm.warm()
+        await client.send(READ[:9])  # goes on by the plain way
+        await until(lambda: is_taken(client))
+        await client.send(READ[9:])
+        engine, _ = await accept_request(arm.world)
+        await engine.send(OK)
+        await client.receive(len(OK))
+        await until(lambda: arm.world.proxy.waiting)
+        [waiting] = arm.world.proxy.waiting
+        waiting.data_received(READ)  # in the turn of the loop in which the signal comes
+        arm.world.connections.drain()
+        assert (await client.receive_until(b"}\n")).startswith(b"HTTP/1.1 503 ")
+        client.close()
+        await until(lambda: arm.world.connections.count == 0)
+        assert not is_readable(engine)
+
+
 async def test_who_finds_no_kept_connection_opens_one_to_keep() -> None:
     async with open_arm(has_express=True) as arm:
         client, engine = await arm.warm()
