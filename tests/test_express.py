@@ -674,6 +674,23 @@ def test_a_late_answer_is_504_and_the_connection_stays() -> None:
     assert end == b""
 
 
+@pytest.mark.parametrize(("waited", "left"), [(0, 600), (149, 600), (151, 450), (449, 300), (590, 150)])
+async def test_who_leaves_takes_along_how_long_the_answer_was_awaited(
+    monkeypatch: pytest.MonkeyPatch, waited: float, left: float
+) -> None:
+    started: list[float] = []
+    async with open_arm(has_express=True, engine_read_answer_seconds=600, keep_alive_seconds=0) as arm:
+        client, engine = await arm.warm()
+        await client.send(READ)
+        await engine.receive_until(HEAD_END)
+        [caller] = arm.world.connections._express._callers
+        caller.forwarded_at -= waited
+        monkeypatch.setattr(arm.world.proxy.deadlines, "start", lambda seconds, *_: started.append(seconds))
+        client.finish()
+        await engine.receive_all()
+        assert started == [left]
+
+
 @pytest.mark.parametrize("has_express", [False, True])
 async def test_a_connection_that_has_served_may_wait_for_its_next_request(has_express: bool) -> None:
     # `head_seconds` is for the first head, `keep_alive_seconds` for the pause behind an answer.
