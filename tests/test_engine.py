@@ -229,6 +229,36 @@ async def test_bare_ones_count_for_the_limit_until_they_are_dropped(tmp_path: Pa
         assert engine.idle_count == 1
 
 
+async def test_what_is_not_sent_yet_goes_out_before_anything_else(tmp_path: Path) -> None:
+    # The rest of a body that the engine has answered already: a bare socket would send the next request in its place.
+    body = b"x" * (1 << 20)
+    async with open_both(tmp_path) as (engine, dockerd):
+        stream = await engine.connect()
+        peer = await dockerd.accept()
+        stream.write(body)
+        engine.release(stream, is_reusable=True)
+        assert engine.take_bare() is None
+        assert (engine.idle_count, engine.busy_count, engine.bare_count) == (1, 0, 0)
+        assert engine.acquire_idle() is stream
+        stream.write(b"next")
+        assert await peer.receive(len(body) + 4) == body + b"next"
+        engine.release(stream, is_reusable=True)
+        assert engine.take_bare() is not None
+
+
+async def test_a_connection_that_was_bare_is_dropped_when_it_ends(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (engine, dockerd):
+        engine.release(await engine.connect(), is_reusable=True)
+        peer = await dockerd.accept()
+        bare = engine.take_bare()
+        assert bare is not None
+        engine.release(await engine.adopt(bare, b""), is_reusable=True)
+        assert engine.idle_count == 1
+        peer.finish()
+        await until(lambda: engine.idle_count == 0)
+        assert await peer.receive_all() == b""
+
+
 # --- whether it is there
 
 

@@ -675,6 +675,26 @@ def test_what_happens_in_the_middle_is_the_same_on_both_ways(dialogue: Dialogue)
 
 
 @pytest.mark.parametrize("way", EXPRESS_WAYS)
+async def test_a_request_that_comes_with_the_drain_does_not_begin(way: Way) -> None:
+    async with open_arm(way) as arm:
+        client, _ = await arm.warm()
+        await client.send(READ[:9])  # goes on by the plain way
+        await until(lambda: is_taken(client))
+        await client.send(READ[9:])
+        engine, _ = await accept_request(arm.world)
+        await engine.send(OK)
+        await client.receive(len(OK))
+        await until(lambda: arm.world.proxy.waiting)
+        [waiting] = arm.world.proxy.waiting
+        waiting.data_received(READ)  # in the turn of the loop in which the signal comes
+        arm.world.connections.drain()
+        assert (await client.receive_until(b"}\n")).startswith(b"HTTP/1.1 503 ")
+        client.close()
+        await until(lambda: arm.world.connections.count == 0)
+        assert not is_readable(engine)
+
+
+@pytest.mark.parametrize("way", EXPRESS_WAYS)
 async def test_who_finds_no_kept_connection_opens_one_to_keep(way: Way) -> None:
     async with open_arm(way) as arm:
         client, engine = await arm.warm()
@@ -709,6 +729,24 @@ def test_a_late_answer_is_504_and_the_connection_stays() -> None:
     assert late.startswith(b"HTTP/1.1 504 ")
     assert b"Connection: close" not in late
     assert end == b""
+
+
+@pytest.mark.parametrize("way", EXPRESS_WAYS)
+@pytest.mark.parametrize(("waited", "left"), [(0, 600), (149, 600), (151, 450), (449, 300), (590, 150)])
+async def test_who_leaves_takes_along_how_long_the_answer_was_awaited(
+    monkeypatch: pytest.MonkeyPatch, way: Way, waited: float, left: float
+) -> None:
+    started: list[float] = []
+    async with open_arm(way, engine_read_answer_seconds=600, keep_alive_seconds=0) as arm:
+        client, engine = await arm.warm()
+        await client.send(READ)
+        await engine.receive_until(HEAD_END)
+        [caller] = arm.world.connections._express._callers
+        caller.forwarded_at -= waited
+        monkeypatch.setattr(arm.world.proxy.deadlines, "start", lambda seconds, *_: started.append(seconds))
+        client.finish()
+        await engine.receive_all()
+        assert started == [left]
 
 
 @pytest.mark.parametrize("way", WAYS)

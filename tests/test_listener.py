@@ -1,16 +1,18 @@
 """Listener: where clients come in, who they are, and how many there may be."""
 
 import asyncio
+import errno
 import grp
 import json
 import os
 import pwd
+import resource
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -372,6 +374,87 @@ async def test_no_more_are_accepted_and_those_inside_stay(tmp_path: Path) -> Non
             await connect(place)
         assert await is_served(inside)
         inside.close()
+
+
+async def test_a_socket_that_others_hold_open_is_not_watched_any_more() -> None:
+    # systemd, and other workers, have the same socket: its queue stays ready as long as nobody accepts.
+    with bind(parse_address("tcp://127.0.0.1:0"))[0] as sock, sock.dup(), socket.socket() as waiting:
+        readiness = Watched(asyncio.get_running_loop())
+        listener = Listener("front", [sock], Census(Limits()), never_called, never_called, never_called)
+        listener.start(readiness)
+        place = sock.getsockname()
+        listener.stop_accepting()
+        waiting.connect(place)
+        assert not readiness.has_events()
+        readiness.end()
+
+
+class Watched(Readiness):
+    """Whose epoll can be asked."""
+
+    def has_events(self) -> bool:
+        return bool(self._epoll.poll(0.05))
+
+
+def never_called(*_: object) -> None:
+    raise AssertionError
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Whoever opens something gets EMFILE, unless something is closed before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hogs: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 2, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                hogs.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for hog in hogs:
+            os.close(hog)
+
+
+async def test_without_descriptors_who_waits_is_cut_off(tmp_path: Path) -> None:
+    async with open_listener(tmp_path) as (_, place, came, _, _):
+        peers = [unconnected() for _ in range(3)]
+        with no_descriptor_left():
+            for peer in peers:
+                peer.sock.connect(place)
+                assert await peer.receive_all() == b""
+        assert came == []
+        after = await connect(place)
+        assert await is_served(after)
+        for peer in [*peers, after]:
+            peer.close()
+
+
+async def test_a_spare_descriptor_that_is_lost_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.ENFILE, "another process was faster")
+
+    async with open_listener(tmp_path) as (_, place, came, _, _):
+        cut_off, inside, waiting = (unconnected() for _ in range(3))
+        with no_descriptor_left():
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "open", none_left)
+                cut_off.sock.connect(place)
+                assert await cut_off.receive_all() == b""
+            inside.sock.connect(place)  # gets the number that the spare one had
+            await until(lambda: len(came) == 1)
+            waiting.sock.connect(place)
+            assert await is_served(inside)
+            assert await is_served(inside)
+            inside.close()
+            assert await is_served(waiting)  # or, later on, cut off
+        for peer in (cut_off, waiting):
+            peer.close()
+
+
+def unconnected() -> Peer:
+    return Peer(socket.socket(socket.AF_UNIX))
 
 
 # --- who is there

@@ -46,14 +46,15 @@ class Engine:
         return None
 
     def take_bare(self) -> socket.socket | None:
-        """A kept connection as a bare socket, for the express way, or None."""
+        """A kept connection as a bare socket, for the express way, or None. Where the rest of a body that was answered early
+        is still to be sent, it stays what it is: what comes next must go out behind that."""
         stream = self.acquire_idle()
         if stream is None:
             return None
         self.busy_count -= 1
-        bare = stream.detach()
+        bare = None if stream.unsent_bytes else stream.detach()
         if bare is None:
-            stream.abort()
+            self._idle.append(stream)
         else:
             self.bare_count += 1
         return bare
@@ -67,7 +68,9 @@ class Engine:
         """Such a connection as a busy one, on which something was received already."""
         self.bare_count -= 1
         self.busy_count += 1
-        return await open_stream(self.loop, self.hangups, bare, received)
+        stream = await open_stream(self.loop, self.hangups, bare, received)
+        stream.on_eof = stream.on_lost = self._drop_ended
+        return stream
 
     async def connect(self) -> Stream:
         """A new connection. Raises EngineError: 502 if the engine cannot be reached within `connect_seconds`."""

@@ -87,7 +87,7 @@ class Listener:
     def start(self, readiness: Readiness) -> None:
         """Begins to accept."""
         self._readiness = readiness
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._take_spare()
         for sock in self._sockets:
             sock.setblocking(False)
             sock.listen(_BACKLOG)
@@ -97,8 +97,9 @@ class Listener:
         """Accepts nothing more, and closes the sockets."""
         if self._readiness is not None:
             for sock in self._sockets:
-                self._readiness.close(sock)
-            os.close(self._spare)
+                self._readiness.forget(sock)  # closing is not enough: systemd, or another worker, holds it open, too
+                sock.close()
+            self._give_up_spare()
             self._readiness = None
 
     def _accept(self, listening: socket.socket) -> None:
@@ -129,13 +130,24 @@ class Listener:
     def _accept_no_more(self, listening: socket.socket, error: OSError) -> None:
         """Without descriptors, whoever waits is cut off: otherwise the socket would be ready for ever, and the loop busy."""
         log.warning("accept-failed", extra={"listener": self.name, "reason": str(error)})
-        os.close(self._spare)
+        self._give_up_spare()
         try:
             listening.accept()[0].close()
         except OSError:
             pass  # lawful: nobody waits any more
         finally:
+            self._take_spare()
+
+    def _take_spare(self) -> None:
+        try:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = -1  # lawful: another process was faster; it is tried again with the next who waits
+
+    def _give_up_spare(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
 
 
 # --- who is there

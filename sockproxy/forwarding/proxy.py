@@ -156,7 +156,7 @@ async def _serve_stream(
     try:
         while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
             outcome = Outcome.REQUEST
-            if _is_usual(client, caller.gate) and (bare := client.detach()) is not None:
+            if _is_usual(proxy, client, caller.gate) and (bare := client.detach()) is not None:
                 is_over = False
                 caller.sock = bare
                 express.enter(caller, client.take_all())
@@ -170,9 +170,9 @@ async def _serve_stream(
             caller.on_closed(caller.principal)
 
 
-def _is_usual(client: Stream, gate: Gate) -> bool:
+def _is_usual(proxy: Proxy, client: Stream, gate: Gate) -> bool:
     """What has come is one request that is known, and there is nothing else to care for."""
-    return client.received in gate.known and not (client.saw_eof or client.unsent_bytes)
+    return client.received in gate.known and not (client.saw_eof or client.unsent_bytes or proxy.is_draining)
 
 
 async def _comes_next(proxy: Proxy, client: Stream) -> bool:

@@ -9,6 +9,7 @@ closes the engine's connection; an engine that is gone within an answer closes t
 
 import asyncio
 import time
+from math import ceil
 
 from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone
 from sockproxy.exchange import Exchange, Stage
@@ -172,9 +173,11 @@ class RoundTrip:
             return raw
         limit = _answer_limit(self._operation)
         seconds = getattr(limits, limit) if limit else 0.0
-        if seconds and time.monotonic() - self._exchange.forwarded_at >= seconds:
+        waited = time.monotonic() - self._exchange.forwarded_at
+        if seconds and waited >= seconds:
             raise _too_late(seconds, limit)
-        deadline = self._proxy.deadlines.start(seconds, upstream.expire)
+        left = _left_of(seconds, waited) if upstream is self._sent_on else seconds
+        deadline = self._proxy.deadlines.start(left, upstream.expire)
         try:
             return await upstream.read_head(limits.engine_head_bytes_max)
         except TimeoutError as error:
@@ -351,6 +354,12 @@ def _answer_limit(operation: Operation | None) -> str:
     if operation is None or operation.traffic is not Traffic.UNARY:
         return ""
     return "engine_read_answer_seconds" if operation.access is Access.READ else "engine_write_answer_seconds"
+
+
+def _left_of(seconds: float, waited: float) -> float:
+    """What is left of a limit where some of it has passed elsewhere; in whole quarters, since `deadlines` keeps a table for
+    each duration."""
+    return seconds * ceil(4 - 4 * waited / seconds) / 4 if seconds else 0.0
 
 
 def _too_late(seconds: float, limit: str) -> EngineError:
