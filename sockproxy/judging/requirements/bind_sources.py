@@ -1,9 +1,10 @@
 """`bind_sources` and `read_only_binds`: which of the host's directories a container may see, and whether it may write there.
 
 Owns every way to name a host path as something to mount: Binds, Mounts, and local volumes whose options bind. Must not know
-the file system. Begin at `sources`. Paths are judged after lexical cleaning, as the engine cleans them; one that the engine
-hands to the kernel as it is may have no `..`, which the kernel takes from where a link has led. What no pure code can know is where a symbolic link leads: an allowed directory must be one in which no client can make links. Whoever can ask
-the engine's file system asks `sources` for the paths, resolves them, and holds them against `path_globs` once more.
+the file system. Begin at `sources`. Paths are judged after lexical cleaning, as the engine cleans them; one that it hands to
+the kernel as it is may have no `..`, which the kernel takes from where a link has led. What no pure code can know is where a
+symbolic link leads: an allowed directory must be one in which no client can make links. Whoever can ask the engine's file
+system asks `sources` for the paths, resolves them, and holds them against `path_globs` once more.
 
 A named volume is judged only as far as the request tells: what it was made of earlier stands elsewhere.
 """

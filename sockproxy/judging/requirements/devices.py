@@ -47,7 +47,9 @@ def _is_form(pattern: str) -> bool:
 def _asked(place: str, config: Mapping[str, Any]) -> Iterator[Found]:
     for at, device in enumerate(config.get("Devices", ())):
         path = device.get("PathOnHost", "")
-        yield Found(f"{place}Devices[{at}].PathOnHost", path if climbs(path) or not path.startswith("/") else clean(path))
+        yield Found(
+            f"{place}Devices[{at}].PathOnHost", path if climbs(path) or not path.startswith("/") else clean(path)
+        )
     for at, rule in enumerate(config.get("DeviceCgroupRules", ())):
         yield Found(f"{place}DeviceCgroupRules[{at}]", rule)
     for at, request in enumerate(config.get("DeviceRequests", ())):
