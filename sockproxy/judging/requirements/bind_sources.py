@@ -147,7 +147,9 @@ def _mount(place: str, mount: Mapping[str, Any]) -> Iterator[Source]:
     if kind == "BIND" or path.startswith("/"):  # no volume or image has such a name
         is_path = path.startswith("/") and "\0" not in path
         problem = "" if is_path else f"is {shown(path)}, which is no absolute path"
-        yield Source(f"{place}.Source", path, mount.get("ReadOnly", False), problem)
+        leaves_submounts = mount.get("BindOptions", {}).get("ReadOnlyNonRecursive", False)
+        is_read_only = mount.get("ReadOnly", False) and not leaves_submounts
+        yield Source(f"{place}.Source", path, is_read_only, problem)
     elif kind not in _NO_PATH:
         yield Source(
             f"{place}.Type", path, False, f"is {shown(mount['Type'])}, of which it is not known what it mounts"
