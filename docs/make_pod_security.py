@@ -43,8 +43,9 @@ in a start's below API 1.24, a string for a list of one. The canonical form is w
 What a request cannot show: which volumes, networks and images there are on the engine, and what they are. A named volume is
 what its `VolumeCreate` made it, so require pod_security of that, too. What joins another container (`container:x`,
 VolumesFrom, Links) is denied, because that container is not known. An image cannot hold power over the host, so `ImageCommit`
-is not judged. Kubernetes' control of probes has nothing to hold on to: Docker's health checks run inside of the container.
-That of Windows' host processes neither.
+is not judged. A build runs containers, too, and its query can put them into the host's network or another control group: where
+`ImageBuild` is allowed, require `networks` and `query: {cgroupparent: ""}` of it. Kubernetes' control of probes has nothing to
+hold on to: Docker's health checks run inside of the container. That of Windows' host processes neither.
 
 This page is made by `docs/make_pod_security.py`.
 """

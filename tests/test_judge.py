@@ -9,7 +9,7 @@ import pytest
 from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import Judgement, judge
-from sockproxy.judging.policy import Effect, Policy, Reason
+from sockproxy.judging.policy import Effect, Policy, Reason, in_shadow
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 
@@ -154,6 +154,24 @@ def test_names_that_no_engine_knows(tmp_path: Path) -> None:
     assert raised.value.reason is BadRequestReason.UNKNOWN_FIELD
     assert ask(make_policy(tmp_path, "drop"), CREATE, body).body == b'{"Image":"busybox"}'
     assert ask(make_policy(tmp_path, "pass"), CREATE, body).body == b'{"Image":"busybox","Zzz":1}'
+
+
+@pytest.mark.parametrize(
+    ("target", "unknown"),
+    [(CREATE, "TaskTemplate"), ("/v1.41/volumes/create", "HostConfig"), ("/v1.41/volumes/create", "TaskTemplate")],
+)
+def test_an_unknown_name_that_passes_is_not_read_as_what_another_operation_has(
+    tmp_path: Path, target: str, unknown: str
+) -> None:
+    policy = make_policy(tmp_path, "pass", mode="shadow")
+    for value in (1, {"Mounts": 1, "ContainerSpec": 1}):
+        assert ask(policy, target, {"Image": "busybox", unknown: value}).decision.effect is Effect.ALLOW
+
+
+def test_unknown_names_are_taken_alike_in_shadow(tmp_path: Path) -> None:
+    shadow = in_shadow(make_policy(tmp_path, "drop"), CATALOGUE)
+    judgement = ask(shadow, CREATE, {"Image": "busybox", "Zzz": 1})
+    assert (judgement.decision.verdict, judgement.body) == (Effect.ALLOW, b'{"Image":"busybox"}')
 
 
 def test_under_shadow_all_passes_as_it_came_and_is_told_as_it_would_be(tmp_path: Path) -> None:

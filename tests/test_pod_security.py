@@ -110,6 +110,22 @@ def test_values_that_may_be_secrets_are_not_shown(host: dict[str, Any]) -> None:
     assert unmet is not None and "SECRET" not in str(unmet)
 
 
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("ServiceCreate", {"TaskTemplate": {"PluginSpec": {"env": ["A=SECRET"]}}}),
+        ("VolumeCreate", {"ClusterVolumeSpec": {"Secrets": [{"Key": "k", "Secret": "SECRET"}]}}),
+        (
+            "ServiceCreate",
+            {"TaskTemplate": {"ContainerSpec": {"Privileges": {"CredentialSpec": {"Config": "SECRET"}}}}},
+        ),
+    ],
+)
+def test_nor_are_those_of_other_operations(operation: str, body: dict[str, Any]) -> None:
+    unmet = ask(operation, body, "baseline")
+    assert unmet is not None and "SECRET" not in str(unmet)
+
+
 def test_a_denial_has_no_characters_that_a_terminal_obeys() -> None:
     for host in ({"PidMode": "\u202e\x1b[2J"}, {"Sysctls": {"\u202e\x1b[2J": ""}}, {"Binds": ["\x9b"]}):
         assert str(ask("ContainerCreate", {"HostConfig": host}, "baseline")).isprintable()

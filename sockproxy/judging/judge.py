@@ -14,6 +14,7 @@ from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import Bodies, Payload, read_query
 from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, decide
 from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.requirements.places import SERVICES
 
 IGNORED_BODY_BYTES = 7
 """What an engine ignores as the body of a start: `{}` and `null` are no HostConfig."""
@@ -133,9 +134,13 @@ def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
     """What a request with that body does beside its operation."""
     if operation_id == _START and body:
         yield Also(_CREATE, body, CREATES_TOO)
-    mounts = body.get("HostConfig", {}).get("Mounts", ())
-    template = body.get("TaskTemplate", {}).get("ContainerSpec", {})
-    for mount in (*mounts, *template.get("Mounts", ())):
+    # Where mounts are known to stand: elsewhere a body that may have unknown names has whatever it likes under these.
+    holder: Mapping[str, Any] = {}
+    if operation_id in (_CREATE, _START):
+        holder = body.get("HostConfig", {})
+    elif operation_id in SERVICES:
+        holder = body.get("TaskTemplate", {}).get("ContainerSpec", {})
+    for mount in holder.get("Mounts", ()):
         driver = mount.get("VolumeOptions", {}).get("DriverConfig", {})
         if driver.get("Options") or driver.get("Name", "local") not in ("", "local"):
             volume = {

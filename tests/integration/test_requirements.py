@@ -74,6 +74,22 @@ def test_binds_are_cleaned_as_by_the_engine(created: Any, path: str) -> None:
     assert mount["Source"] == clean(path)
 
 
+def test_a_volumes_device_is_read_by_the_kernel(engine: Dockerd, folder: Path) -> None:
+    """It is not cleaned, unlike the source of a bind: `..` behind a link leads out of where the path seems to be."""
+    for name in ("within/seeming", "without/there"):
+        (folder / name).mkdir(parents=True)
+    (folder / "without" / "found").touch()
+    (folder / "within" / "link").symlink_to(folder / "without" / "there")
+    device = f"{folder}/within/link/.."
+    options = {"DriverConfig": {"Options": {"type": "none", "o": "bind", "device": device}}}
+    kinds = [("bind", {"Source": device}), ("volume", {"VolumeOptions": options})]
+    mounts = [{"Type": kind, "Target": f"/{kind}", **more} for kind, more in kinds]
+    container = engine.api.run("ls", "/bind", "/volume", HostConfig={"NetworkMode": "none", "Mounts": mounts}, Tty=True)
+    call(engine.api, "POST", f"/containers/{container}/wait")
+    seen = engine.api.call("GET", f"/containers/{container}/logs?stdout=1&stderr=1").body.decode().split()
+    assert seen == ["/bind:", "link", "seeming", "/volume:", "found", "there"]
+
+
 @pytest.mark.parametrize("text", ["etc", "../etc", "a/b", ".v", "~/x", " /", "%2fetc"])
 def test_what_begins_with_no_slash_is_never_a_path(created: Any, text: str) -> None:
     seen = created({"Binds": [f"{text}:/h"]})

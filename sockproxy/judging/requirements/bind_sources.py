@@ -1,9 +1,10 @@
 """`bind_sources` and `read_only_binds`: which of the host's directories a container may see, and whether it may write there.
 
 Owns every way to name a host path as something to mount: Binds, Mounts, and local volumes whose options bind. Must not know
-the file system. Begin at `sources`. Paths are judged after lexical cleaning, as the engine cleans them. What no pure code
-can know is where a symbolic link leads: an allowed directory must be one in which no client can make links. Whoever can ask
-the engine's file system asks `sources` for the paths, resolves them, and holds them against `path_globs` once more.
+the file system. Begin at `sources`. Paths are judged after lexical cleaning, as the engine cleans them; one that it hands to
+the kernel as it is may have no `..`, which the kernel takes from where a link has led. What no pure code can know is where a
+symbolic link leads: an allowed directory must be one in which no client can make links. Whoever can ask the engine's file
+system asks `sources` for the paths, resolves them, and holds them against `path_globs` once more.
 
 A named volume is judged only as far as the request tells: what it was made of earlier stands elsewhere.
 """
@@ -107,6 +108,11 @@ def clean(path: str) -> str:
     return "/" + "/".join(parts)
 
 
+def climbs(path: str) -> bool:
+    """Whether a path has a `..`: cleaned as text it is another than the one that the kernel finds if there is a link in it."""
+    return ".." in path.split("/")
+
+
 def sources(facts: Facts) -> Iterator[Source]:
     """All that a request would mount of the host."""
     if facts.operation_id == "VolumeCreate":
@@ -141,7 +147,9 @@ def _mount(place: str, mount: Mapping[str, Any]) -> Iterator[Source]:
     if kind == "BIND" or path.startswith("/"):  # no volume or image has such a name
         is_path = path.startswith("/") and "\0" not in path
         problem = "" if is_path else f"is {shown(path)}, which is no absolute path"
-        yield Source(f"{place}.Source", path, mount.get("ReadOnly", False), problem)
+        leaves_submounts = mount.get("BindOptions", {}).get("ReadOnlyNonRecursive", False)
+        is_read_only = mount.get("ReadOnly", False) and not leaves_submounts
+        yield Source(f"{place}.Source", path, is_read_only, problem)
     elif kind not in _NO_PATH:
         yield Source(
             f"{place}.Type", path, False, f"is {shown(mount['Type'])}, of which it is not known what it mounts"
@@ -167,6 +175,8 @@ def _volume(place: str, driver: str, name: str, options: Mapping[str, str]) -> I
     elif not _BIND_WORDS.isdisjoint(words):
         is_path = device.startswith("/") and "\0" not in device
         problem = "" if is_path else f"is {shown(device)}, which is no absolute path"
+        if is_path and climbs(device):  # moby, volume/local: not cleaned, as Binds and Mounts are
+            problem = f"is {shown(device)}, whose .. may lead elsewhere"
         yield Source(f"{place}{name}.device", device, is_read_only, problem)
     elif kind == "tmpfs":
         if not {word.partition("=")[0] for word in words if word} <= _TMPFS_WORDS:

@@ -8,7 +8,7 @@ system: a path may be a link, or a directory, which gives all devices below it. 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sockproxy.judging.requirements.bind_sources import clean
+from sockproxy.judging.requirements.bind_sources import clean, climbs
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
 from sockproxy.judging.requirements.places import CREATE, HOST, START, UPDATE, Found, host_config
@@ -27,7 +27,7 @@ def make_devices(patterns: Iterable[str], _others: Collection[str] = ()) -> Chec
     def check(facts: Facts) -> Unmet | None:
         place, config = ("", facts.body) if facts.operation_id == UPDATE else (f"{HOST}.", host_config(facts) or {})
         for field, device in _asked(place, config):
-            if not globs.fit(device):
+            if climbs(device) or not globs.fit(device):  # moby, oci/devices_linux.go: the path is not cleaned
                 return Unmet(field, f"{is_value(device)}; devices allows {listed(globs.patterns)}")
         if config.get("Privileged", False):
             return Unmet(
@@ -47,7 +47,9 @@ def _is_form(pattern: str) -> bool:
 def _asked(place: str, config: Mapping[str, Any]) -> Iterator[Found]:
     for at, device in enumerate(config.get("Devices", ())):
         path = device.get("PathOnHost", "")
-        yield Found(f"{place}Devices[{at}].PathOnHost", clean(path) if path.startswith("/") else path)
+        yield Found(
+            f"{place}Devices[{at}].PathOnHost", path if climbs(path) or not path.startswith("/") else clean(path)
+        )
     for at, rule in enumerate(config.get("DeviceCgroupRules", ())):
         yield Found(f"{place}DeviceCgroupRules[{at}]", rule)
     for at, request in enumerate(config.get("DeviceRequests", ())):

@@ -143,13 +143,14 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
 NOTES: Mapping[str, str] = MappingProxyType(
     {
         "pod_security": "The table, control by control, is in [pod-security.md](pod-security.md).",
-        "bind_sources": "Paths are cleaned as text (`/srv/../etc` is `/etc`). Symbolic links are not followed: list only "
+        "bind_sources": "Paths are cleaned as text (`/srv/../etc` is `/etc`); the `device` of a volume may have no `..` at "
+        "all, since it is the kernel that reads it, behind links. Symbolic links are not followed: list only "
         "directories in which no client can make links, or a link to `/` is all it takes. VolumesFrom is refused, since the "
         "request does not tell what it brings. A named volume is what it was made as: judge `VolumeCreate` by the same "
         "requirement, and keep others from making volumes. Options of other volume drivers, and of local volumes that are "
         "neither binds nor tmpfs, are refused.",
-        "read_only_binds": "For a local volume that binds, `o` has to have `ro`. Below API 1.44 what is mounted beneath a "
-        "bound directory stays writable.",
+        "read_only_binds": "For a local volume that binds, `o` has to have `ro`. ReadOnlyNonRecursive counts as writable. Below "
+        "API 1.44, and in a volume with `rbind`, what is mounted beneath a bound directory stays writable.",
         "images": "Where the engine takes all tags (a pull or push without one) the pattern has to take all: `busybox:*`. "
         "Beside a digest the engine does not look at the tag, and neither does this. Ids are no names: `sha256:*` allows "
         "them, for whatever image they are of; a name of hexadecimal digits alone needs a tag, or it may be an id. An import "
@@ -165,7 +166,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "asked for.",
         "log_drivers": "The options of a driver are not asked for.",
         "volume_drivers": "A volume that is there already keeps its driver.",
-        "devices": "Paths are cleaned as text, and a directory gives all devices below it.",
+        "devices": "Paths are cleaned as text, but may have no `..`, and a directory gives all devices below it.",
         "sysctls": "Those of an endpoint (API 1.46 on) count, too.",
         "ports": "Without an address a pattern is for all of them. A container in the network of the host, or of another "
         "container, is refused unless `*` is listed: its ports are not in the request. A service that names "

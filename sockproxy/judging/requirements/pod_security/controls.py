@@ -16,6 +16,7 @@ from sockproxy.judging.requirements.pod_security.rules import (
     EMPTY,
     FALSE,
     NO_KEYS,
+    NOT_SET,
     PROPAGATIONS,
     STAYS_UNPRIVILEGED,
     UNSET,
@@ -175,7 +176,7 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Host path volumes",
         ("VolumeCreateRequest.ClusterVolumeSpec",),
-        EMPTY,
+        NOT_SET,
     ),
     Control(
         "Host path volumes",
@@ -270,14 +271,14 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Runtime", ("TaskSpec.Runtime",), one_of("container"), why="Docker's own: a plugin runs as root on the host."
     ),
-    Control("Runtime", ("TaskSpec.PluginSpec", "TaskSpec.NetworkAttachmentSpec"), EMPTY),
+    Control("Runtime", ("TaskSpec.PluginSpec", "TaskSpec.NetworkAttachmentSpec"), NOT_SET),
     Control("Runtime", ("HostConfig.Annotations",), NO_KEYS, why="Docker's own: runtimes and their plugins obey some."),
     Control("Runtime", ("HostConfig.Isolation", "ContainerSpec.Isolation"), one_of("default")),
     Control(
         "Runtime", ("HostConfig.InitPath",), UNSET, why="Docker's own: a program of the host, in API 1.25 to 1.28."
     ),
     Control("Runtime", ("HostConfig.LxcConf",), EMPTY, why="Docker's own, of API 1.21 and older: raw settings of LXC."),
-    Control("Runtime", ("Privileges.CredentialSpec",), EMPTY, why="Docker's own, of Windows: a host's file."),
+    Control("Runtime", ("Privileges.CredentialSpec",), NOT_SET, why="Docker's own, of Windows: a host's file."),
     Control(
         "Host's resources",
         ("HostConfig.OomScoreAdj", "ContainerSpec.OomScoreAdj"),

@@ -93,6 +93,8 @@ ANYTHING = Rule("anything", lambda _: None)
 FALSE = satisfies("false", lambda _: False)
 ZERO = satisfies("0", lambda _: False)
 EMPTY = satisfies("nothing", lambda _: False)
+NOT_SET = Rule("nothing", lambda value: Found("", "is set") if value else None)
+"""EMPTY of what may hold secrets, as the environment of a plugin."""
 NO_KEYS = keys("nothing", lambda _: False)
 UNSET = satisfies('""', lambda _: False)
 
