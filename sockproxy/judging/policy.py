@@ -416,6 +416,7 @@ def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
         api_versions=policy.api_versions,
         allow=policy.allow,
         deny=policy.deny,
+        unknown_fields=policy.unknown_fields,
     )
 
 
