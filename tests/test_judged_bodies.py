@@ -263,6 +263,22 @@ async def test_a_body_above_the_limit_is_413(tmp_path: Path, request_: bytes) ->
         assert (await last(world)).bad_request_reason is BadRequestReason.BODY_TOO_LARGE
 
 
+async def test_all_bodies_that_are_held_have_a_bound_which_frees_itself(tmp_path: Path) -> None:
+    async with open_judging(tmp_path, judged_bodies_bytes_max=2 * len(BODY)) as world:
+        holding = [await world.connect() for _ in range(2)]
+        for client in holding:
+            await client.send(sized(BODY)[:-1])
+        await until(lambda: world.proxy.held_bytes_max == 2 * len(BODY))
+        assert (await refused(world, sized(BODY)))[0] == 503
+        assert (await last(world)).bad_request_reason is BadRequestReason.TOO_MANY_BODIES
+        holding[0].close()
+        await until(lambda: world.proxy.held_bytes_max == len(BODY))
+        client = await world.connect()
+        await client.send(sized(BODY))
+        await serve_created(world)
+        assert (await read_answer(client))[0] == 201
+
+
 @pytest.mark.parametrize("request_", [sized(BODY), chunked(BODY)], ids=["content-length", "chunked"])
 async def test_a_body_that_stops_coming_is_408(tmp_path: Path, request_: bytes) -> None:
     async with open_judging(tmp_path, body_idle_seconds=0.1) as world:

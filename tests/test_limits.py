@@ -400,6 +400,9 @@ BOUNDS = {
     "judged_body_bytes_max": Bound(
         14, passes(judged(b'{"Image": "x"}')), refuses(judged(b'{"Image": "x" }'), 413), policy=JUDGING
     ),
+    "judged_bodies_bytes_max": Bound(
+        14, passes(judged(b'{"Image": "x"}')), refuses(judged(b'{"Image": "x" }'), 503), policy=JUDGING
+    ),
     "connections_max": Bound(2, connections(2, is_last_refused=False), connections(3, is_last_refused=True)),
     "connections_per_principal_max": Bound(
         2, connections(2, is_last_refused=False), connections(3, is_last_refused=True)
