@@ -6,6 +6,7 @@ made anew after every change of a policy; a test holds it against the files.
     .venv/bin/python docs/make_policies.py
 """
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
@@ -27,8 +28,10 @@ HEAD = """\
 These come with sockproxy, as ordinary policy files in [sockproxy/data/policies](../sockproxy/data/policies). Use one by its
 name (`--policy traefik`, or `policy: traefik` for a listener), or extend it. Those in the folder `clients` are for one
 client each, and allow what the client's own source calls, and nothing else; a denial then means that the client does what
-it never did. They say of an operation whether it may be called, and do not look into what is asked for: a policy that
-allows `ContainerCreate` or `ServiceCreate` gives away the host, whatever else it denies, and the text below says so.
+it never did. Where it is certain what a client asks for, that is required, too (`if` in the tables;
+[requirements.md](requirements.md) says what a requirement asks). Nearly all of them only say of an operation whether it may be
+called: a policy that allows `ContainerCreate` or `ServiceCreate` without a requirement gives away the host, whatever else it
+denies, and the text below says so.
 
 An exact policy also tells when a client has changed: shadow mode counts and records what a policy would deny.
 
@@ -104,7 +107,7 @@ def _operations(rows: Mapping[str, Row], clients: tuple[str, ...], catalogue: Ca
         yield f"### {tag}\n"
         lines: list[tuple[str, ...]] = [("operation", "access", *general, "clients")]
         for operation in operations:
-            marks = ("yes" if operation in rows[name].allowed else "" for name in general)
+            marks = (_mark(rows[name], operation) for name in general)
             names = (_link(name) for name in clients if operation in rows[name].allowed)
             lines.append((f"`{operation.operation_id}`", operation.access, *marks, ", ".join(names)))
         yield _table(lines)
@@ -115,7 +118,7 @@ def _policy(name: str, row: Row, is_client: bool) -> str:
     told = ["Everything."] if name == "allow-all" else [f"API versions: {row.policy.api_versions}.", ""]
     if name != "allow-all":
         for tag, operations in _by_tag(row.allowed).items():
-            told.append(f"- {tag}: {', '.join(_marked(each) for each in operations)}")
+            told.append(f"- {tag}: {', '.join(_marked(row.policy, each) for each in operations)}")
     return "\n".join([f"### {name}", "", *row.comment, "", f"[The file]({file}). {told[0]}", *told[1:], ""])
 
 
@@ -126,9 +129,25 @@ def _by_tag(operations: Iterable[Operation]) -> Mapping[str, list[Operation]]:
     return groups
 
 
-def _marked(operation: Operation) -> str:
-    access = "" if operation.access is Access.READ else f" ({operation.access})"
-    return f"`{operation.operation_id}`{access}"
+def _mark(row: Row, operation: Operation) -> str:
+    if operation not in row.allowed:
+        return ""
+    return "if" if row.policy.asks(operation.operation_id) else "yes"
+
+
+def _marked(policy: Policy, operation: Operation) -> str:
+    told = [] if operation.access is Access.READ else [str(operation.access)]
+    if policy.asks(operation.operation_id):
+        told.append(f"if {' or '.join(_required(each) for each in policy.requires(operation.operation_id))}")
+    more = f" ({', '.join(told)})" if told else ""
+    return f"`{operation.operation_id}`{more}"
+
+
+def _required(requirements: Iterable[tuple[str, object]]) -> str:
+    """What a rule requires, as it would stand in a policy."""
+    return " and ".join(
+        f"`{key}: {value if isinstance(value, str) else json.dumps(value)}`" for key, value in requirements
+    )
 
 
 def _first_sentence(comment: tuple[str, ...]) -> str:

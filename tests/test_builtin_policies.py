@@ -38,7 +38,8 @@ READS_THAT_CARRY_CONTENTS_OUT = {
 
 
 def allowed(policy: Policy, version: ApiVersion | None = None) -> set[str]:
-    return {name for name, effect in effects(policy, CATALOGUE, version).items() if effect is Verdict.ALLOW}
+    """What a policy allows, if only under requirements."""
+    return {name for name, effect in effects(policy, CATALOGUE, version).items() if effect is not Verdict.DENY}
 
 
 def ask(policy: str, method: str, path: str, version: ApiVersion | None = None) -> Decision:
@@ -58,7 +59,7 @@ def test_each_is_one_enforced_policy_in_a_file_that_a_user_could_write(name: str
     copy = tmp_path / f"{name}.yaml"
     copy.write_text(text, encoding="utf-8")
     check_config(str(copy), CATALOGUE)
-    assert load_policy(str(copy), CATALOGUE) == BUILT_IN[name]
+    assert load_policy(str(copy), CATALOGUE).revision == BUILT_IN[name].revision
     assert list(yaml.safe_load(text)["policies"]) == [name]
     assert text.startswith("# ")
     assert BUILT_IN[name].mode is Mode.ENFORCE
@@ -209,6 +210,28 @@ def test_what_may_create_a_container_says_what_that_means(name: str) -> None:
 def test_nothing_else_may_create_a_container() -> None:
     newest = ApiVersion(1, 55)
     assert {name for name in NAMES if "ContainerCreate" in allowed(BUILT_IN[name], newest)} == IS_THE_HOST
+
+
+BASELINE = ("pod_security", "baseline")
+NEVER_ASK_FOR_A_PRIVILEGED_EXEC = {
+    "buildx-container-driver", "cri-dockerd", "dozzle-shell", "kubelet-dockertools", "watchtower-hooks",
+}  # fmt: skip
+REQUIRED = {
+    "docker-ci": {
+        "ContainerCreate": [[BASELINE, ("ports", ("*",))]],
+        "ContainerExec": [[BASELINE]],
+        "ImageBuild": [[("networks", ("*",)), ("query", {"cgroupparent": ""})]],
+    },
+    **{name: {"ContainerExec": [[BASELINE]]} for name in NEVER_ASK_FOR_A_PRIVILEGED_EXEC},
+}
+"""Policy -> operation -> what is required of it. No other built-in policy requires anything."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_required(name: str) -> None:
+    verdicts = effects(BUILT_IN[name], CATALOGUE, ApiVersion(1, 55))
+    found = {one for one, verdict in verdicts.items() if verdict is Verdict.IF}
+    assert {one: BUILT_IN[name].requires(one) for one in found} == REQUIRED.get(name, {})
 
 
 def test_docker_ci_is_what_its_comment_says() -> None:

@@ -129,6 +129,17 @@ async def body_stops_coming(world: World) -> None:
     assert (await engine.receive_all()).endswith(HEAD_END + b"a")
 
 
+JUDGING = """
+version: 1
+policies: {judging: {allow: [{operations: [ContainerCreate], require: {images: [x]}}]}}
+"""
+
+
+def judged(body: bytes) -> bytes:
+    head = b"POST /v1.41/containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 # --- connections
 
 
@@ -386,6 +397,12 @@ BOUNDS = {
     "discarded_body_bytes_max": Bound(
         10, denied(10, is_kept=True), denied(11, is_kept=False), is_told=False, policy="kubernetes-1.4"
     ),
+    "judged_body_bytes_max": Bound(
+        14, passes(judged(b'{"Image": "x"}')), refuses(judged(b'{"Image": "x" }'), 413), policy=JUDGING
+    ),
+    "judged_bodies_bytes_max": Bound(
+        14, passes(judged(b'{"Image": "x"}')), refuses(judged(b'{"Image": "x" }'), 503), policy=JUDGING
+    ),
     "connections_max": Bound(2, connections(2, is_last_refused=False), connections(3, is_last_refused=True)),
     "connections_per_principal_max": Bound(
         2, connections(2, is_last_refused=False), connections(3, is_last_refused=True)
@@ -411,8 +428,12 @@ QUICK = {"engine_read_answer_seconds": 1.0}
 @asynccontextmanager
 async def open_bounded(name: str) -> AsyncIterator[World]:
     bound = BOUNDS[name]
-    async with asyncio.timeout(10), open_world(bound.policy, **(QUICK | {name: bound.value})) as world:
-        yield world
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(JUDGING)
+        file.flush()
+        policy = file.name if bound.policy == JUDGING else bound.policy
+        async with asyncio.timeout(10), open_world(policy, **(QUICK | {name: bound.value})) as world:
+            yield world
 
 
 def test_every_limit_has_its_row() -> None:

@@ -242,6 +242,7 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     exchange.method = head.method
     judgement = _judge(proxy, gate.policy, exchange.principal, head)
     if judgement.needs_body:
+        _name(exchange, head, judgement)
         body = await _read_body(proxy, client, exchange, head)
         gate = caller.gate  # and what was slow to come, by what holds when all of it is there
         judgement = _judge(proxy, gate.policy, exchange.principal, head, body)
@@ -411,13 +412,18 @@ async def _read_body(proxy: Proxy, client: Stream, exchange: Exchange, head: Req
     return bytes(held)
 
 
-def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
-    """Writes into the exchange what is known of its request now."""
+def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+    """Writes into the exchange what its head says."""
     exchange.method = head.method
     exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
     exchange.target = judgement.target.canonical
     exchange.api_version = judgement.target.version
     exchange.classified = judgement.classified
+
+
+def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+    """Writes into the exchange what is known of its request now."""
+    _name(exchange, head, judgement)
     exchange.decision = judgement.decision
     exchange.advance(Stage.DECIDED)
 

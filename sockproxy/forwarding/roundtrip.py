@@ -23,6 +23,10 @@ from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
 
 _HOST = (b"Host", b"docker")  # the engine does not look at it; what a client sends need not be passed on
+_REPLACED = frozenset({b"host"})
+# Of the body as the client sent it: whoever expected it has been told to go on, and the engine gets neither trailers nor
+# what is encoded (no engine decodes a body, and what is encoded is no JSON).
+_REPLACED_WITH_BODY = _REPLACED | {b"expect", b"trailer", b"content-encoding"}
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD"})
 _TUNNEL_TRAFFIC = frozenset({Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
 
@@ -342,7 +346,7 @@ def _pass_end(source: Stream, target: Stream) -> None:
 def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
     """The head that the engine gets, from what was judged, and the body as far as that was judged, too."""
     body = judgement.body
-    left_out = {b"host"} if body is None else {b"host", b"expect"}  # whoever expected it has been told to go on
+    left_out = _REPLACED if body is None else _REPLACED_WITH_BODY
     passed = http1.end_to_end(head.fields, keep_upgrade=passes_upgrade)
     fields = [_HOST, *(field for field in passed if field[0].lower() not in left_out)]
     framing = head.framing if body is None else http1.Framing(FramingKind.LENGTH, len(body))

@@ -127,7 +127,9 @@ def _look_inside(
     decision = decide(policy, request, facts)
     for also in _also(operation_id, data):
         decision = _decide_too(catalogue, policy, request, decision, facts, also)
-    return decision, None if body is None else payload.canonical, facts
+    if body is None or policy.mode is Mode.SHADOW:
+        return decision, body, facts
+    return decision, payload.canonical, facts
 
 
 def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:

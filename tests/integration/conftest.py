@@ -163,6 +163,32 @@ def session_proxies(folder: Path, session_engine: Dockerd) -> Iterator[Callable[
     stop_all(list(started.values()))
 
 
+BASELINE = """
+version: 1
+policies:
+  baseline:
+    allow:
+      - operations: [ContainerCreate, ContainerStart, ContainerUpdate, ContainerExec]
+        require: {pod_security: baseline}
+      - operations: [VolumeCreate, NetworkConnect, ServiceCreate]
+        require: {pod_security: baseline}
+      - operations: [ContainerCreate]
+        require: {pod_security: baseline, names: [ordinary], ports: ["*"], bind_sources: [/srv]}
+      - operations: [ContainerInspect, ContainerList, SystemPing, SystemPingHead]
+"""
+
+
+@pytest.fixture(scope="session")
+def baseline(folder: Path, session_engine: Dockerd) -> Iterator[ProxyProcess]:
+    """A proxy that requires pod_security: baseline of whatever could give power over the host."""
+    policy = folder / "baseline.yaml"
+    policy.write_text(BASELINE, encoding="utf-8")
+    proxy = ProxyProcess(folder / "baseline", session_engine.socket, str(policy))
+    proxy.start()
+    yield proxy
+    stop_all([proxy])
+
+
 def stop_all(proxies: list[ProxyProcess]) -> None:
     """Stops every one of them, then says what was wrong with any."""
     failures = []

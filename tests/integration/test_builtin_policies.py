@@ -127,6 +127,29 @@ FURTHER = {
 }
 
 
+THE_HOST = {
+    "--privileged": "HostConfig.Privileged",
+    "-v /:/host": "HostConfig.Binds[0]",
+    "--network host": "HostConfig.NetworkMode",
+    "--pid host": "HostConfig.PidMode",
+    "--cap-add SYS_ADMIN": "HostConfig.CapAdd[0]",
+    "--device /dev/null": "HostConfig.Devices",
+    "--security-opt seccomp=unconfined": "HostConfig.SecurityOpt[0]",
+}
+
+
+@pytest.mark.parametrize(("flags", "field"), THE_HOST.items(), ids=THE_HOST)
+def test_a_job_on_a_build_host_does_not_get_the_host(through: Callable[[str], Door], flags: str, field: str) -> None:
+    done = through("docker-ci").docker("run", "--rm", *flags.split(), IMAGE, "true")
+    assert done.returncode == 125
+    assert f"sockproxy: ContainerCreate denied by policy docker-ci: docker-ci/allow[4]: {field}".encode() in done.stderr
+
+
+def test_a_job_on_a_build_host_gets_ports_and_volumes(through: Callable[[str], Door], name: str) -> None:
+    done = through("docker-ci").docker("create", "--name", name, "-p", "8080:80", "-v", f"{name}:/cache", IMAGE, "true")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("policy", ["docker-ci", "github-actions-runner"])
 @pytest.mark.parametrize("command", FURTHER.values(), ids=FURTHER)
 def test_docker_gets_no_further(through: Callable[[str], Door], policy: str, command: str, name: str) -> None:
