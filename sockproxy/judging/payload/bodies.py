@@ -62,7 +62,8 @@ class Bodies:
         self._ignored = {name: frozenset(ignored.get(name, ())) for name in operations}
         self._flat_fields = frozenset(structs[HOST_CONFIG])
         self._embedded = {name: _Embedded.of(structs[name]) for name in (_CONFIG, HOST_CONFIG)}
-        self._readers = {mode: self._readers_of(operations, structs, mode) for mode in UnknownFields}
+        self._readers: dict[UnknownFields, dict[str, Reader]] = {}  # made when they are asked for: most policies ask none
+        self._given = structs
         self._more: Mapping[str, Callable[[Any, Any], Any]] = {
             _CREATE: self._settle_create,
             _START: self._settle_start,
@@ -87,6 +88,8 @@ class Bodies:
     ) -> Payload:
         """The body of an operation as every engine reads it. Raises BadRequest where it is no JSON, of another type than the
         engine's, or could be read in two ways; LookupError for an operation without a JSON body."""
+        if unknown_fields not in self._readers:
+            self._readers[unknown_fields] = self._readers_of(self._types, self._given, unknown_fields)
         read = self._readers[unknown_fields][operation_id]
         if operation_id == _START and api_version is not None and api_version > START_BODY_UNTIL:
             return self._no_start_body(body)
