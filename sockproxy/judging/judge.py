@@ -157,10 +157,12 @@ def _decide_too(
     catalogue: Catalogue, policy: Policy, request: AccessRequest, first: Decision, facts: Facts | None, also: Also
 ) -> Decision:
     """The decision on a request that does what another operation does, too: both must be allowed."""
+    if first.effect is Effect.DENY:
+        return first  # one mount denies; a body may have thousands
     if facts is not None:
         facts = facts._replace(operation_id=also.operation_id, resource="", body=also.body)
     second = decide(policy, _as(also.operation_id, catalogue, request), facts)
-    if first.effect is Effect.DENY or (second.effect is Effect.ALLOW and second.shadow is not Effect.DENY):
+    if second.effect is Effect.ALLOW and second.shadow is not Effect.DENY:
         return first
     return second._replace(detail=f"{also.told}: {second.detail}")
 

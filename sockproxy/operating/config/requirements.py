@@ -145,8 +145,9 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "pod_security": "The table, control by control, is in [pod-security.md](pod-security.md).",
         "bind_sources": "Paths are cleaned as text (`/srv/../etc` is `/etc`); the `device` of a volume may have no `..` at "
         "all, since it is the kernel that reads it, behind links. Symbolic links are not followed: list only "
-        "directories in which no client can make links, or a link to `/` is all it takes. VolumesFrom is refused, since the "
-        "request does not tell what it brings. A named volume is what it was made as: judge `VolumeCreate` by the same "
+        "directories in which no client can make links, or a link to `/` is all it takes. Whoever may bind one for writing can "
+        "make them there: require `read_only_binds` beside this, or trust them with the host. VolumesFrom is refused, since "
+        "the request does not tell what it brings. A named volume is what it was made as: judge `VolumeCreate` by the same "
         "requirement, and keep others from making volumes. Options of other volume drivers, and of local volumes that are "
         "neither binds nor tmpfs, are refused.",
         "read_only_binds": "For a local volume that binds, `o` has to have `ro`. ReadOnlyNonRecursive counts as writable. "

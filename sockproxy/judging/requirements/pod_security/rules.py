@@ -83,8 +83,12 @@ def any_of(rules: tuple[Rule, ...]) -> Rule:
         return rules[0]
 
     def find(value: Any) -> Found | None:
-        founds = [rule.find(value) for rule in rules]
-        return None if None in founds else founds[0]
+        # hot: the first from behind, since it is the one whose text is made for nothing where another allows.
+        found = None
+        for rule in reversed(rules):
+            if (found := rule.find(value)) is None:
+                return None
+        return found
 
     return Rule(", or ".join(dict.fromkeys(rule.text for rule in rules)), find)
 
@@ -193,10 +197,8 @@ def driver(name: str, options: str) -> tuple[Rule, Rule, Rule]:
         return Found(f".{options}", f"sets {_bare(', '.join(value[options]))}")
 
     def binding(value: Any) -> Found | None:
-        if plain(value) is None:
-            return None
         is_bind = value.get(name, "") in _LOCAL and _is_bind(value.get(options) or {})
-        return None if is_bind else Found(f".{options}", "bind no host path")
+        return None if is_bind or plain(value) is None else Found(f".{options}", "bind no host path")
 
     def foreign(value: Any) -> Found | None:
         return None if value.get(name, "") not in _LOCAL else plain(value)
