@@ -196,7 +196,7 @@ async def open_world(policy: str = "allow-all", **limits: float) -> AsyncIterato
         listening.setblocking(False)
         set_limits = replace(Limits(), **limits)  # type: ignore[arg-type]
         engine = Engine(Address("unix", path=path), set_limits, loop, hangups)
-        proxy = Proxy(catalogue, load_known_bodies(), engine, set_limits, deadlines, observers, "test")
+        proxy = Proxy(catalogue, load_known_bodies, engine, set_limits, deadlines, observers, "test")
         world = World(proxy, Gate("listener", load_policy(policy, catalogue)), listening, [])
         observers.world = world
         try:

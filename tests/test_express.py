@@ -183,7 +183,7 @@ async def open_arm(way: Way, *, policy: str = "allow-all", **limits: float) -> A
         listening.setblocking(False)
         engine = Engine(Address("unix", path=f"{folder}/engine.sock"), set_limits, loop, hangups)
         proxy = Proxy(
-            CATALOGUE, load_known_bodies(), engine, set_limits, deadlines, told, "test", has_express=way.has_express
+            CATALOGUE, load_known_bodies, engine, set_limits, deadlines, told, "test", has_express=way.has_express
         )
         world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [], way.twins)
         try:

@@ -377,7 +377,7 @@ def _judge(
         *(proxy.catalogue, policy, principal, head.method, head.target),
         content_length=None if is_chunked else max(length, 0),
         body=body,
-        bodies=proxy.bodies,
+        bodies=proxy.load_bodies() if policy.looks_inside else None,
     )
 
 

@@ -5,7 +5,7 @@ Owns these values and nothing that is done with them. Must not know how a connec
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -143,7 +143,7 @@ class Proxy:
     def __init__(
         self,
         catalogue: Catalogue,
-        bodies: Bodies,
+        load_bodies: Callable[[], Bodies],
         engine: Engine,
         limits: Limits,
         deadlines: Deadlines,
@@ -154,7 +154,7 @@ class Proxy:
     ) -> None:
         """`has_express`: reads may be recorded after they were forwarded."""
         self.catalogue = catalogue
-        self.bodies = bodies
+        self.load_bodies = load_bodies  # asked for where a policy looks inside: most need none of it
         self.engine = engine
         self.limits = limits
         self.deadlines = deadlines

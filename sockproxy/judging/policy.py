@@ -222,6 +222,8 @@ class Policy:
     """What becomes of names in a body that no engine knows, where a rule requires something of it."""
     is_of_nobody: bool = False
     """It is for those who are none of a listener's clients: made by `policy_of_nobody`."""
+    looks_inside: bool = False
+    """Some rule requires something."""
 
     def asks(self, operation_id: str) -> tuple[Rule, ...]:
         """The rules that require something of such a request and so may decide it; empty if a deny rule does anyway."""
@@ -403,6 +405,7 @@ def compile_policy(
     policy = Policy(
         *(name, mode, versions, all_allow, all_deny, revision, in_force, on_trial, nothing),
         unknown_fields=unknown_fields,
+        looks_inside=any(rule.requirements for rule in all_allow),
     )
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 

@@ -112,7 +112,7 @@ class Service:
         self.apprentice = _apprentice(learn) if learn is not None else None
         self.proxy = Proxy(
             load_catalogue(),
-            load_known_bodies(),
+            load_known_bodies,
             self.engine,
             config.limits,
             self.deadlines,

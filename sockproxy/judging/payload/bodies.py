@@ -62,7 +62,9 @@ class Bodies:
         self._ignored = {name: frozenset(ignored.get(name, ())) for name in operations}
         self._flat_fields = frozenset(structs[HOST_CONFIG])
         self._embedded = {name: _Embedded.of(structs[name]) for name in (_CONFIG, HOST_CONFIG)}
-        self._readers: dict[UnknownFields, dict[str, Reader]] = {}  # made when they are asked for: most policies ask none
+        self._readers: dict[
+            UnknownFields, dict[str, Reader]
+        ] = {}  # made when they are asked for: most policies ask none
         self._given = structs
         self._more: Mapping[str, Callable[[Any, Any], Any]] = {
             _CREATE: self._settle_create,

@@ -25,7 +25,6 @@ from sockproxy.judging.policy import (
     select_all,
     selector_words,
 )
-from sockproxy.judging.requirements.kinds import KINDS
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
 from sockproxy.operating.config.requirements import RequireDocument
 from sockproxy.operating.config.source import Source, parse_source, read_text
@@ -195,11 +194,16 @@ class _Compilation:
         self, path: Path, effect: str, document: RequireDocument | None, operations: frozenset[str]
     ) -> tuple[Requirement, ...]:
         """What a rule requires; adds a finding for what makes no sense there."""
-        values = {} if document is None else {name: getattr(document, name) for name in KINDS}
+        if document is None:
+            return ()
+        # Imported here and not above: most policies require nothing, and a serving process is smaller without.
+        from sockproxy.judging.requirements.kinds import KINDS
+
+        values = {name: getattr(document, name) for name in KINDS}
         values = {name: value for name, value in values.items() if value is not None}
-        if document is not None and effect == "deny":
+        if effect == "deny":
             self.findings.add(path, "only an allow rule can require something")
-        elif document is not None and not values:
+        elif not values:
             self.findings.add(path, "is empty: it would require nothing")
         required = []
         for name, value in values.items():
