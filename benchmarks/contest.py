@@ -55,6 +55,7 @@ def run(names: tuple[str, ...], scenarios: tuple[str, ...], effort: Effort, tell
 
 def _measure(scenario: str, subject: Subject, effort: Effort) -> Numbers:
     """One scenario on one proxy. Raises RuntimeError, with who failed at what, if a request got no right answer."""
+    subject.empty_records()
     held = subject.descriptors()
     try:
         return SCENARIOS[scenario].run(subject, effort) | {"descriptors": held}
