@@ -262,6 +262,7 @@ ROUTES: dict[tuple[bytes, bytes], Route] = {
     (b"GET", b"/containers/*/logs"): _logs,
     (b"POST", b"/images/load"): _taking(LOADED),
     (b"POST", b"/containers/create"): _taking(CREATED),
+    (b"POST", b"/containers/*/exec"): _taking(CREATED),
     (b"POST", b"/containers/*/attach"): _attach,
 }
 

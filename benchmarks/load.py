@@ -5,6 +5,7 @@ is measured meanwhile. Begin at `KeepAlive`.
 """
 
 import itertools
+import json
 import re
 import select
 import socket
@@ -47,6 +48,55 @@ EVENTS = request("GET", "/events")
 INSPECTS = tuple(request("GET", f"/containers/shop-cart-{number:04}/json") for number in range(5000))
 
 
+def _create() -> bytes:
+    """A create of 2 KiB, as docker's command line writes one: every field, most of them empty."""
+    host_config = {
+        **dict.fromkeys(
+            ("Binds", "CapAdd", "CapDrop", "GroupAdd", "VolumesFrom", "Devices", "DeviceCgroupRules"), None
+        ),
+        **dict.fromkeys(
+            ("BlkioDeviceReadBps", "BlkioDeviceWriteBps", "DeviceRequests", "SecurityOpt", "Ulimits"), None
+        ),
+        **dict.fromkeys(("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "MaskedPaths", "ReadonlyPaths"), None),
+        **dict.fromkeys(("Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "Links", "BlkioWeightDevice"), ()),
+        **dict.fromkeys(
+            ("ContainerIDFile", "IpcMode", "PidMode", "UTSMode", "UsernsMode", "Cgroup", "CgroupnsMode"), ""
+        ),
+        **dict.fromkeys(("CgroupParent", "CpusetCpus", "CpusetMems", "VolumeDriver", "Isolation"), ""),
+        **dict.fromkeys(("CpuShares", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime"), 0),
+        **dict.fromkeys(("BlkioWeight", "KernelMemory", "MemoryReservation", "MemorySwap", "NanoCpus", "PidsLimit"), 0),
+        **dict.fromkeys(("AutoRemove", "OomKillDisable", "Privileged", "PublishAllPorts", "ReadonlyRootfs"), False),
+        "Memory": 268435456,
+        "NetworkMode": "shop",
+        "LogConfig": {"Type": "", "Config": {}},
+        "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
+        "Mounts": [{"Type": "volume", "Source": "cart", "Target": "/var/lib/cart"}],
+        "PortBindings": {},
+    }
+    body = {
+        **dict.fromkeys(("AttachStderr", "AttachStdin", "AttachStdout", "OpenStdin", "StdinOnce", "Tty"), False),
+        **dict.fromkeys(("Hostname", "Domainname", "WorkingDir"), ""),
+        "User": "1000:1000",
+        "Image": "registry.example.com/shop/cart:1.8.2",
+        "Cmd": ["/usr/bin/cart", "--listen", ":8080"],
+        "Entrypoint": None,
+        "OnBuild": None,
+        "Volumes": {},
+        "ExposedPorts": {"8080/tcp": {}},
+        "Env": ["CART_DATABASE=postgres://cart@db/cart", "CART_LOG=info"],
+        "Labels": {"com.example.team": "shop", "com.example.tier": "web"},
+        "HostConfig": host_config,
+        "NetworkingConfig": {"EndpointsConfig": {"shop": {"Aliases": ["cart"]}}},
+    }
+    raw = json.dumps(body).encode()
+    raw += b" " * (CREATE_BYTES - len(raw))
+    return request("POST", "/containers/create", "Content-Type: application/json", f"Content-Length: {len(raw)}") + raw
+
+
+CREATE_BYTES = 2048
+CREATE = _create()
+
+
 # One connection
 
 
@@ -70,10 +120,10 @@ def read_head(client: socket.socket, status: int = 200) -> tuple[bytes, bytes]:
     return head + end, rest
 
 
-def exchange(client: socket.socket, head: bytes) -> int:
+def exchange(client: socket.socket, head: bytes, status: int = 200) -> int:
     """A request and its whole answer with a Content-Length; gives how many bytes that was."""
     client.sendall(head)
-    answer, rest = read_head(client)
+    answer, rest = read_head(client, status)
     found = _LENGTH.search(answer)
     if not found:
         raise WrongAnswer(f"no Content-Length: {answer!r}")
@@ -106,7 +156,12 @@ class KeepAlive:
     answers of one size."""
 
     def __init__(
-        self, path: str, count: int, heads: Iterable[bytes] = (LIST,), under_way_max: int | None = None
+        self,
+        path: str,
+        count: int,
+        heads: Iterable[bytes] = (LIST,),
+        under_way_max: int | None = None,
+        status: int = 200,
     ) -> None:
         self._heads = itertools.cycle(heads)
         self._under_way_max = under_way_max or count
@@ -118,7 +173,7 @@ class KeepAlive:
             self._clients[client.fileno()] = client
             client.settimeout(_ANSWER_SECONDS_MAX)
             client.connect(path)
-            self._size = exchange(client, next(self._heads))
+            self._size = exchange(client, next(self._heads), status)
             client.setblocking(False)
             self._epoll.register(client, select.EPOLLIN)
         self._got = dict.fromkeys(self._clients, 0)  # bytes of the answer under way

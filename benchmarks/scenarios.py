@@ -19,6 +19,7 @@ MIB = 1 << 20
 _WARM_SHARE = 0.2  # of the time of a scenario, before it is measured
 _PULLED_BYTES = GIB  # of one body of the download in the background
 _PULLER_SECONDS_MAX = 20.0
+_LIST = (load.LIST,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,15 @@ def keep_alive(connections: int, heads: Sequence[bytes], subject: Subject, effor
     with load.KeepAlive(subject.path, connections, heads) as clients:
         clients.run(effort.seconds * _WARM_SHARE)
         return cost(subject, lambda: clients.run(effort.seconds))
+
+
+def judged_create(connections: int, subject: Subject, effort: Effort) -> Numbers:
+    """CPU for a create whose body is judged (by who does), and how many small requests cost as much."""
+    small = keep_alive(connections, _LIST, subject, effort)
+    with load.KeepAlive(subject.path, connections, (load.CREATE,), status=201) as clients:
+        clients.run(effort.seconds * _WARM_SHARE)
+        numbers = cost(subject, lambda: clients.run(effort.seconds))
+    return numbers | {"times": numbers["cpu"] / small["cpu"]}
 
 
 def connection_each(subject: Subject, effort: Effort) -> Numbers:
@@ -193,7 +203,6 @@ def idle(subject: Subject, effort: Effort) -> Numbers:
 
 
 _NO_TUNNEL = frozenset({"aiohttp"})
-_LIST = (load.LIST,)
 
 
 def _bytes(title: str, wanted: float) -> tuple[Measure, ...]:
@@ -216,6 +225,13 @@ SCENARIOS: dict[str, Scenario] = {
     "names-16": Scenario(
         (Measure("cpu", "small GET, 16 connections, 5,000 targets in turn", "µs CPU"),),
         partial(keep_alive, 16, load.INSPECTS),
+    ),
+    "create": Scenario(
+        (
+            Measure("cpu", "create of 2 KiB, its body judged by sockproxy alone, 16 connections", "µs CPU"),
+            Measure("times", "the same, to a small GET", "times", 4, is_absolute=True),
+        ),
+        partial(judged_create, 16),
     ),
     "connect": Scenario((Measure("cpu", "small GET, a connection each", "µs CPU", 1.25),), connection_each),
     "crowd": Scenario(

@@ -40,9 +40,9 @@ CALL = re.compile(rb"^[0-9]+ +(?:<\.\.\. )?([a-z0-9_]+)(?:\(.*| resumed>.*)$")
 
 UNUSED = (load.request("GET", f"/containers/cart-{number:06}/json") for number in itertools.count())
 DENIED = load.request("POST", "/containers/cart/pause", "Content-Length: 0")
-SMALL_BODY = b'{"Image": "busybox", "Cmd": ["true"]}'
-CREATE = load.request(
-    "POST", "/containers/create", "Content-Type: application/json", f"Content-Length: {len(SMALL_BODY)}"
+SMALL_BODY = b'{"AttachStdout": true, "Cmd": ["true"]}'
+EXEC = load.request(
+    "POST", "/containers/cart/exec", "Content-Type: application/json", f"Content-Length: {len(SMALL_BODY)}"
 )
 
 
@@ -123,7 +123,8 @@ WAYS: dict[str, Way] = {
     "a GET that was not seen before": lambda proxy, client: proxy.ask(client, next(UNUSED), 200),
     "a GET on a connection of its own": lambda proxy, client: on_its_own(proxy),
     "a request that is denied": lambda proxy, client: proxy.ask(client, DENIED, 403),
-    "a POST with a small body": lambda proxy, client: proxy.ask(client, CREATE + SMALL_BODY, 201),
+    "a POST with a small body": lambda proxy, client: proxy.ask(client, EXEC + SMALL_BODY, 201),
+    "a create that is judged": lambda proxy, client: proxy.ask(client, load.CREATE, 201),
 }
 """What is counted: a function of a proxy and a kept connection to it."""
 

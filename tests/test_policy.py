@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import UNKNOWN, ApiVersion, Catalogue, Classified
 from sockproxy.judging.identity import Principal
+from sockproxy.judging.payload import read_query
 from sockproxy.judging.policy import (
     ANY_API_VERSION,
     NOTHING_ALLOWS,
@@ -24,6 +25,7 @@ from sockproxy.judging.policy import (
     Named,
     Policy,
     Reason,
+    Requirement,
     Rule,
     compile_policy,
     decide,
@@ -33,6 +35,7 @@ from sockproxy.judging.policy import (
     select_all,
     selector_words,
 )
+from sockproxy.judging.requirements.facts import Facts
 
 CATALOGUE = Catalogue(load_operations())
 NOBODY = Principal("unix", 0, 0, 1, None, None, None, None, "uid:0")
@@ -369,6 +372,20 @@ IN_SHADOW = [
 def test_rules_in_shadow(one: Policy, operation_id: str, expected: tuple[object, ...]) -> None:
     effect, reason, detail, rule, _, _, shadow = decide(one, request(operation_id))
     assert (effect, shadow, reason, rule, detail) == expected
+
+
+def test_what_is_required_is_asked_once_where_no_rule_is_in_shadow() -> None:
+    asked = []
+
+    def check(facts: Facts) -> None:
+        asked.append(facts)
+
+    requirement = Requirement("counted", True, check, reads_body=False)
+    [rule] = rules("allow", ["ContainerCreate"])
+    one = compile_policy("p", CATALOGUE, allow=[replace(rule, requirements=(requirement,))])
+    facts = Facts("ContainerCreate", None, NOBODY, "", read_query(""), {})
+    assert decide(one, request("ContainerCreate"), facts).effect is Effect.ALLOW
+    assert asked == [facts]
 
 
 def test_a_rule_that_is_extended_stays_in_shadow() -> None:

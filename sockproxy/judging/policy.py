@@ -270,7 +270,9 @@ def _judge(
     in_force = _holding(policy.in_force, operation, named, facts)
     passes = VERDICT[_row(in_force, is_admitted)] is Reason.ALLOWED_BY_RULE
     # What is denied is denied by what is in force; what passes is told as what it would be.
-    holding = _holding(policy.on_trial, operation, named, facts) if passes else in_force
+    # hot: where no rule is in shadow both are one and the same, and requirements are not asked twice.
+    is_told_apart = passes and policy.on_trial is not policy.in_force
+    holding = _holding(policy.on_trial, operation, named, facts) if is_told_apart else in_force
     reason = VERDICT[_row(holding, is_admitted)]
     if reason is Reason.NO_RULE:
         nothing_allows = Reason.NO_CLIENT if policy.is_of_nobody else NOTHING_ALLOWS[named]
@@ -400,7 +402,8 @@ def compile_policy(
     revision = _revision(name, mode, versions, all_allow, all_deny, unknown_fields)
     enforced_allow, enforced_deny = ([rule for rule in some if not rule.shadow] for some in (all_allow, all_deny))
     in_force = MappingProxyType(_by_operation(all_allow, enforced_deny))
-    on_trial = MappingProxyType(_by_operation(enforced_allow, all_deny))
+    has_shadow = any(rule.shadow for rule in (*all_allow, *all_deny))
+    on_trial = MappingProxyType(_by_operation(enforced_allow, all_deny)) if has_shadow else in_force
     nothing: Mapping[str, Decision] = MappingProxyType({})
     policy = Policy(
         *(name, mode, versions, all_allow, all_deny, revision, in_force, on_trial, nothing),
