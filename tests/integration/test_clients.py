@@ -179,6 +179,12 @@ def words(command: str, name: str) -> list[str]:
     return shlex.split(command.replace("{n}", name))
 
 
+def remove_leftovers(direct: Door) -> None:
+    """What other tests have left behind is pruned once only, and would show a difference."""
+    for kind in ("container", "volume", "image", "network", "builder"):
+        direct.docker(kind, "prune", "--force")
+
+
 def outcome(door: Door, calls: list[Call]) -> list[tuple[object, ...]]:
     """What a user sees of these calls: exit code, standard output and error of each."""
     name = f"t{uuid4().hex[:10]}x"
@@ -193,7 +199,7 @@ def outcome(door: Door, calls: list[Call]) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK)
 def test_docker_prints_the_same(direct: Door, through: Callable[[str], Door], work: list[Call]) -> None:
     proxied = through("allow-all")
-    direct.docker("builder", "prune", "--force")  # what other tests have built would show once only
+    remove_leftovers(direct)
     assert outcome(proxied, work) == outcome(direct, work)
 
 

@@ -77,6 +77,7 @@ def tls_door(front: Front, builder: Certificate, folder: Path, engine: Dockerd) 
 
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK)
 def test_docker_prints_the_same_over_tls(direct: Door, tls_door: Door, work: list[Call]) -> None:
+    remove_leftovers(direct)
     assert outcome(tls_door, work) == outcome(direct, work)
 
 
