@@ -16,7 +16,7 @@ from .conftest import Door
 from .dockerd import Dockerd
 from .proxy_process import ProxyProcess, free_port
 from .rootfs import IMAGE
-from .test_clients import WORK, Call, outcome
+from .test_clients import WORK, Call, outcome, remove_leftovers
 
 CONFIG = """\
 version: 1
