@@ -160,7 +160,7 @@ class Caller:
         self.express = express
         self.sock = sock
         self.gate = gate
-        self.heads: Heads = gate.known if gate.meter is None else heads_for(gate, principal)
+        self.heads: Heads = heads_for(gate, principal)
         self.principal = principal
         self.on_closed = on_closed
         self.peer = peer

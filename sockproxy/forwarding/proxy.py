@@ -87,7 +87,7 @@ class Connections:
         peer: Peer | None = None,
     ) -> None:
         """Serves a connection to its end; then `on_closed` is called. `peer`: see `lead`."""
-        self._express.enter(Caller(self._express, sock, gate, principal, on_closed, peer))
+        self._express.enter(self.new_caller(sock, gate, principal, on_closed, peer))
 
     def go_on(self, client: Stream, caller: Caller) -> None:
         """Serves a connection that is a stream already, and stays one: with TLS there is no express way."""
