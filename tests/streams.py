@@ -11,10 +11,10 @@ from dataclasses import replace
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.proxy import Connections
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.identity import Peer as PeerFacts

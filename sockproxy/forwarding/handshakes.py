@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from sockproxy.forwarding.proxy import Connections
+from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.forwarding.tls import ServerTls, client_facts, open_secured
 from sockproxy.judging.identity import Peer, identify

@@ -25,6 +25,7 @@ import uvloop
 from sockproxy import __version__
 from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.handshakes import Handshakes
@@ -38,7 +39,6 @@ from sockproxy.forwarding.listener import (
     remove_socket_files,
     socket_files,
 )
-from sockproxy.forwarding.proxy import Connections
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls

@@ -1,0 +1,174 @@
+"""The clients' connections: each on the express way, where all begin, or served by a task, the plain way.
+
+Owns how long a connection lasts and which way it goes. Must not know what a request is (`proxy`). Begin at `Connections`.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sockproxy.forwarding.answering import refuse_connection
+from sockproxy.forwarding.express import Caller, Express, Outcome
+from sockproxy.forwarding.proxy import SERVE
+from sockproxy.forwarding.readiness import Readiness
+from sockproxy.forwarding.shared import Gate, Proxy
+from sockproxy.forwarding.stream import Stream, open_stream
+from sockproxy.judging.identity import Peer, Principal
+
+_SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
+
+
+class Connections:
+    """The clients' connections: each on the express way, where all begin, or served by a task, the plain way."""
+
+    def __init__(self, proxy: Proxy, readiness: Readiness) -> None:
+        self._proxy = proxy
+        self._express = Express(proxy, readiness, self._serve)
+        self._tasks: dict[asyncio.Task[None], Caller] = {}
+        self._sent_away: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        """Those that are open, without those that are sent away."""
+        return len(self._express.callers) + len(self._tasks)
+
+    @property
+    def express_busy_count(self) -> int:
+        """Exchanges under way on the express way, each on a connection to the engine."""
+        return self._express.busy_count
+
+    @property
+    def express_idle_count(self) -> int:
+        """Connections to the engine that the express way keeps."""
+        return self._express.idle_count
+
+    def enter(
+        self,
+        sock: socket.socket,
+        gate: Gate,
+        principal: Principal,
+        on_closed: Callable[[Principal], None],
+        peer: Peer | None = None,
+    ) -> None:
+        """Serves a connection to its end; then `on_closed` is called. `peer`: see `lead`."""
+        self._express.enter(self.new_caller(sock, gate, principal, on_closed, peer))
+
+    def go_on(self, client: Stream, caller: Caller) -> None:
+        """Serves a connection that is a stream already, and stays one: with TLS there is no express way."""
+        self._keep(self._proxy.loop.create_task(_serve_stream(self._proxy, self._express, caller, client)), caller)
+
+    def new_caller(
+        self,
+        sock: socket.socket,
+        gate: Gate,
+        principal: Principal,
+        on_closed: Callable[[Principal], None],
+        peer: Peer | None = None,
+    ) -> Caller:
+        """A client, for `go_on`."""
+        return Caller(self._express, sock, gate, principal, on_closed, peer)
+
+    def lead(self, gate_of: Callable[[Peer], Gate]) -> None:
+        """Every connection whose peer is known goes on by the gate that is told for it; what it has under way stays decided."""
+        for caller in (*self._express.callers, *self._tasks.values()):
+            if caller.peer is not None:
+                caller.go_by(gate_of(caller.peer))
+
+    def send_away(self, sock: socket.socket, limit: str) -> None:
+        """Answers one who is one too many; what they have sent is read, so that the answer arrives."""
+        if len(self._sent_away) >= _SENT_AWAY_MAX:
+            sock.close()
+            return
+        task = self._proxy.loop.create_task(refuse_connection(self._proxy, sock, limit))
+        self._sent_away.add(task)
+        task.add_done_callback(self._sent_away.discard)
+
+    def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
+        serving = _serve_connection(self._proxy, self._express, caller, outcome, received)
+        self._keep(self._proxy.loop.create_task(serving), caller)
+
+    def _keep(self, task: asyncio.Task[None], caller: Caller) -> None:
+        self._tasks[task] = caller
+        task.add_done_callback(self._tasks.pop)
+
+    def drain(self) -> None:
+        """Begins nothing new: what is under way is finished."""
+        self._proxy.drain()
+        self._express.drain()
+
+    async def finished(self, seconds: float) -> None:
+        """Returns when all connections have ended, after `drain`; those that take longer than that are cut off."""
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+
+async def _serve_connection(proxy: Proxy, express: Express, caller: Caller, outcome: Outcome, received: bytes) -> None:
+    """Goes on with a connection of the express way."""
+    await _serve_stream(
+        proxy, express, caller, await open_stream(proxy.loop, proxy.hangups, caller.sock, received), outcome
+    )
+
+
+async def _serve_stream(
+    proxy: Proxy, express: Express, caller: Caller, client: Stream, outcome: Outcome = Outcome.REQUEST
+) -> None:
+    """Serves one request after the other, until the connection ends or goes the express way again."""
+    is_over = True
+    try:
+        while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
+            outcome = Outcome.REQUEST
+            if _is_usual(proxy, client, caller.gate) and (bare := client.detach()) is not None:
+                is_over = False
+                caller.sock = bare
+                express.enter(caller, client.take_all())
+                return
+        client.close()
+        if client.unsent_bytes:
+            await _within(proxy, client, client.sent())
+    finally:
+        client.abort()
+        if is_over:
+            caller.on_closed(caller.principal)
+
+
+def _is_usual(proxy: Proxy, client: Stream, gate: Gate) -> bool:
+    """What has come is one request that is known, and there is nothing else to care for."""
+    return client.received in gate.known and not (client.saw_eof or client.unsent_bytes or proxy.is_draining)
+
+
+async def _comes_next(proxy: Proxy, client: Stream) -> bool:
+    """Waits for the next request; False at the end, or when its time is over."""
+    await _take_turns(proxy, client)
+    if proxy.is_draining:
+        return False
+    deadline = proxy.deadlines.start(proxy.limits.keep_alive_seconds, client.expire)
+    proxy.waiting.add(client)
+    try:
+        return await client.wait_for_bytes()
+    except TimeoutError:
+        return False  # lawful: it was idle for too long, or the proxy drains
+    finally:
+        proxy.waiting.discard(client)
+        proxy.deadlines.stop(deadline)
+
+
+async def _take_turns(proxy: Proxy, client: Stream) -> None:
+    """Before a request: a client that does not read its answers is not served, and one that has sent many lets others go
+    first."""
+    if client.is_write_paused:
+        await _within(proxy, client, client.drain())
+    elif client.has_bytes:
+        await asyncio.sleep(0)
+
+
+async def _within(proxy: Proxy, client: Stream, sending: Coroutine[Any, Any, None]) -> None:
+    """Waits for a client to take what was sent, as long as it takes something now and then."""
+    deadline = proxy.deadlines.start(proxy.limits.keep_alive_seconds, client.abort, lambda: client.unsent_bytes)
+    try:
+        await sending
+    finally:
+        proxy.deadlines.stop(deadline)

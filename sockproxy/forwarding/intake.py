@@ -1,0 +1,87 @@
+"""What is read of a request before it is judged: its head, and its body where a rule asks for it.
+
+Owns how long and how large these may be. Must not know policies, nor what is done then. Begin at `read_raw_head`.
+"""
+
+import asyncio
+import re
+
+from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
+from sockproxy.exchange import Exchange
+from sockproxy.forwarding.relay import BoundedCut, Relay
+from sockproxy.forwarding.shared import Proxy
+from sockproxy.forwarding.stream import Stream
+from sockproxy.wire import http1
+from sockproxy.wire.http1 import FramingKind, RequestHead
+
+# A body of these types is taken by the engine for more parameters, which beat those of the query. No known client sends one.
+_FORM_TYPES = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-data"})
+# RFC 9110, 8.3.1: media-type = type "/" subtype parameters. Anything else is refused beside a body, since the engine folds
+# and trims it by Unicode: a dotted capital I makes a form of what is none here.
+_MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za-z-]++)[ \t]*+(?:;[\t -~]*+)?")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def read_raw_head(proxy: Proxy, client: Stream) -> bytes:
+    """The bytes of one head. Raises BadRequest where it is too large, too slow, or ends within."""
+    if (raw := client.take_head(proxy.limits.head_bytes_max)) is not None:
+        return raw  # the usual way: it came in one piece, no limit of time is needed
+    deadline = proxy.deadlines.start(proxy.limits.head_seconds, client.expire)
+    try:
+        return await client.read_head(proxy.limits.head_bytes_max)
+    except asyncio.LimitOverrunError as error:
+        raise BadRequest(
+            431, BadRequestReason.HEAD_TOO_LARGE, f"the head is above {proxy.limits.head_bytes_max} bytes"
+        ) from error
+    except asyncio.IncompleteReadError as error:
+        raise BadRequest(400, BadRequestReason.INCOMPLETE, "the connection ended within a head") from error
+    except TimeoutError as error:
+        raise BadRequest(
+            408, BadRequestReason.HEAD_TOO_SLOW, f"the head took more than {proxy.limits.head_seconds:g} s"
+        ) from error
+    finally:
+        proxy.deadlines.stop(deadline)
+
+
+def check_no_form(head: RequestHead) -> None:
+    content_type = http1.field(head.fields, b"content-type")
+    if content_type is None:
+        return
+    media_type = _MEDIA_TYPE.fullmatch(content_type)
+    if media_type is None:
+        raise BadRequest(400, BadRequestReason.CONTENT_TYPE, "Content-Type is no media type")
+    if media_type[1].lower() in _FORM_TYPES:
+        raise BadRequest(
+            400, BadRequestReason.CONTENT_TYPE, "a form as body is not forwarded: its fields would override the query"
+        )
+
+
+async def read_body(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead) -> bytes:
+    """The body that a rule asks for. Raises BadRequest where it is too large, too slow, or ends within."""
+    limits, held = proxy.limits, bytearray()
+    relay = Relay("downstream", client, None, BoundedCut(head.framing, limits.judged_body_bytes_max, held))
+    size_max = limits.judged_body_bytes_max if head.framing.kind is FramingKind.CHUNKED else head.framing.length
+    if size_max > limits.judged_body_bytes_max:
+        detail = f"the body is above {limits.judged_body_bytes_max} bytes"
+        raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, detail)
+    if proxy.held_bytes_max + size_max > limits.judged_bodies_bytes_max:
+        raise BadRequest(503, BadRequestReason.TOO_MANY_BODIES, "too many bodies are held to be judged; try again")
+    if head.expects_continue:
+        client.write(_CONTINUE)
+
+    def is_idle() -> None:
+        proxy.observers.limit_hit("body_idle_seconds")
+        relay.stop(BadRequest(408, BadRequestReason.BODY_TOO_SLOW, "no byte of the body came for too long"))
+
+    deadline = proxy.deadlines.start(limits.body_idle_seconds, is_idle, lambda: relay.count)
+    proxy.held_bytes_max += size_max
+    try:
+        relay.start()
+        await relay.wait()
+    except PeerGone as error:
+        raise BadRequest(400, BadRequestReason.INCOMPLETE, "the connection ended within a body") from error
+    finally:
+        proxy.held_bytes_max -= size_max
+        proxy.deadlines.stop(deadline)
+        exchange.bytes_in = relay.count
+    return bytes(held)
