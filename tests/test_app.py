@@ -28,6 +28,7 @@ from sockproxy.recording.trail import read_events, verify
 from tests.certificates import Authority
 from tests.exchanges import CATALOGUE
 from tests.streams import Peer
+from tests.uncovered import uncovered_environment
 
 HEAD_END = b"\r\n\r\n"
 READ = b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\n\r\n"
@@ -223,7 +224,7 @@ async def test_what_serving_does_not_need_is_not_imported(tmp_path: Path) -> Non
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,
         # Not with coverage, which imports much itself.
-        env={key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "COV_CORE_"))},
+        env=uncovered_environment(),
     )
     assert process.stderr is not None
     told = await process.stderr.readuntil(b'"event":"admin"')

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from .budget import BUDGET, WAYS
+from .uncovered import uncovered_environment
 
 ROOT = Path(__file__).parent.parent
 BUDGETED: dict[str, Any] = json.loads(BUDGET.read_text(encoding="utf-8"))
@@ -27,11 +28,10 @@ COUNT_SECONDS_MAX = 60.0
 @pytest.fixture(scope="module")
 def counted() -> dict[str, Any]:
     """All counts, made by a process of its own: coverage in this one, and in its children, would be counted, too."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "COV_CORE_"))}
     told = subprocess.run(
         [sys.executable, "-m", "tests.budget"],
         cwd=ROOT,
-        env=environment,
+        env=uncovered_environment(),
         capture_output=True,
         text=True,
         timeout=COUNT_SECONDS_MAX,

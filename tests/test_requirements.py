@@ -153,7 +153,7 @@ SAID = [
             {"ports": ["8000-8999"]},
             {"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "80"}]}}},
         ),
-        'HostConfig.PortBindings.80/tcp[0] is "80"; ports allows 8000-8999',
+        'HostConfig.PortBindings[80/tcp][0] is "80"; ports allows 8000-8999',
     ),
     (
         ("ContainerCreate", {"ports": ["1", "2"]}, {"HostConfig": {"PublishAllPorts": True}}),

@@ -24,7 +24,7 @@ from sockproxy.judging.requirements.places import (
     mounts,
     no_containers,
 )
-from sockproxy.judging.requirements.wording import listed, shown
+from sockproxy.judging.requirements.wording import keyed, listed, shown
 
 OPERATIONS = frozenset({CREATE, START, "VolumeCreate", *SERVICES})
 
@@ -177,10 +177,10 @@ def _volume(place: str, driver: str, name: str, options: Mapping[str, str]) -> I
         problem = "" if is_path else f"is {shown(device)}, which is no absolute path"
         if is_path and climbs(device):  # moby, volume/local: not cleaned, as Binds and Mounts are
             problem = f"is {shown(device)}, whose .. may lead elsewhere"
-        yield Source(f"{place}{name}.device", device, is_read_only, problem)
+        yield Source(keyed(place + name, "device"), device, is_read_only, problem)
     elif kind == "tmpfs":
         if not {word.partition("=")[0] for word in words if word} <= _TMPFS_WORDS:
-            yield Source(f"{place}{name}.o", device, is_read_only, "has options that no tmpfs needs")
+            yield Source(keyed(place + name, "o"), device, is_read_only, "has options that no tmpfs needs")
     elif kind or device or options.get("o"):
         problem = f"is {shown(kind)}, which is neither a bind nor a tmpfs"
-        yield Source(f"{place}{name}.type", device, is_read_only, problem)
+        yield Source(keyed(place + name, "type"), device, is_read_only, problem)

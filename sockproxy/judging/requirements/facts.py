@@ -24,8 +24,9 @@ class Facts(NamedTuple):
 
 
 class Unmet(NamedTuple):
-    """What fails: the field as the API documents name it (`HostConfig.Binds[0]`, `query.fromImage`), and one line for people
-    that says its value and what is required: `is true; pod_security baseline requires false`."""
+    """What fails: the field as the API documents name it (`HostConfig.Binds[0]`, `query.fromImage`; a map's value
+    by its key, `Labels[owner]`), and one line for people that says its value and what is required: `is true; pod_security
+    baseline requires false`."""
 
     field: str
     detail: str

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.places import CREATE, SERVICES
 from sockproxy.judging.requirements.query import alternatives
-from sockproxy.judging.requirements.wording import is_value, shown
+from sockproxy.judging.requirements.wording import is_value, keyed, shown
 
 
 def _of_body(facts: Facts) -> Mapping[str, str]:
@@ -38,9 +38,9 @@ def make_labels(required: Mapping[str, str], _others: Collection[str] = ()) -> C
         labels = labels_of(facts)
         for name, globs in fitting.items():
             if name not in labels:
-                return Unmet(f"{field}.{name}", f"is not there; labels requires {shown(required[name])}")
+                return Unmet(keyed(field, name), f"is not there; labels requires {shown(required[name])}")
             if not globs.fit(labels[name]):
-                return Unmet(f"{field}.{name}", f"{is_value(labels[name])}; labels requires {shown(required[name])}")
+                return Unmet(keyed(field, name), f"{is_value(labels[name])}; labels requires {shown(required[name])}")
         return None
 
     return check

@@ -8,7 +8,6 @@ nor for what may be the id of a service's network.
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from sockproxy.judging.payload.text import show_name
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
 from sockproxy.judging.requirements.places import (
@@ -23,7 +22,7 @@ from sockproxy.judging.requirements.places import (
     no_containers,
     service_networks,
 )
-from sockproxy.judging.requirements.wording import is_value, listed
+from sockproxy.judging.requirements.wording import is_value, keyed, listed
 
 _BRIDGE = "bridge"
 _OF_OTHERS = ("host", "container:")
@@ -35,7 +34,7 @@ def _created(facts: Facts) -> Iterator[Found]:
     if config is not None:
         yield Found(f"{HOST}.NetworkMode", config.get("NetworkMode", ""))
     for name, endpoint in facts.body.get("NetworkingConfig", {}).get("EndpointsConfig", {}).items():
-        place = f"NetworkingConfig.EndpointsConfig.{show_name(name)}"
+        place = keyed("NetworkingConfig.EndpointsConfig", name)
         yield Found(place, name)
         yield from _by_id(place, endpoint or {})
 

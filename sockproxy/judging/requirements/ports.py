@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Self
 
-from sockproxy.judging.payload.text import show_name
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.places import (
     CREATE,
@@ -27,7 +26,7 @@ from sockproxy.judging.requirements.places import (
     no_containers,
     service_networks,
 )
-from sockproxy.judging.requirements.wording import listed, shown
+from sockproxy.judging.requirements.wording import keyed, listed, shown
 
 PORT_MAX = 65535
 EVERY_PORT = (0, PORT_MAX)
@@ -116,7 +115,7 @@ def _of_container(facts: Facts) -> Iterator[Published]:
         # moby fills up an empty list with one binding, whose port it chooses (backfillEmptyPBs).
         for at, binding in enumerate(bindings or ({},)):
             yield _bound(
-                f"{HOST}.PortBindings.{show_name(port)}[{at}]",
+                f"{keyed(f'{HOST}.PortBindings', port)}[{at}]",
                 binding.get("HostIp", ""),
                 binding.get("HostPort", ""),
                 protocol,

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from sockproxy.judging.payload.text import show_name
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
 from sockproxy.judging.requirements.places import (
@@ -32,7 +31,7 @@ from sockproxy.judging.requirements.places import (
     query_value,
     task,
 )
-from sockproxy.judging.requirements.wording import listed, shown
+from sockproxy.judging.requirements.wording import keyed, listed, shown
 
 
 def _container_name(facts: Facts) -> Iterator[Found]:
@@ -126,7 +125,7 @@ def _host_sysctls(facts: Facts) -> Iterator[Found]:
     for name in (host_config(facts) or {}).get("Sysctls", {}):
         yield Found(f"{HOST}.Sysctls", name)
     for network, endpoint in facts.body.get("NetworkingConfig", {}).get("EndpointsConfig", {}).items():
-        yield from _endpoint_sysctls(f"NetworkingConfig.EndpointsConfig.{show_name(network)}", endpoint or {})
+        yield from _endpoint_sysctls(keyed("NetworkingConfig.EndpointsConfig", network), endpoint or {})
 
 
 def _connected_sysctls(facts: Facts) -> Iterator[Found]:

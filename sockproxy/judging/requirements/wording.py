@@ -1,6 +1,6 @@
 """How an unmet requirement speaks: the value that was asked for and what is allowed, in one line that a terminal can show.
 
-Owns how values are shown. Must not know what is required. Begin at `shown`.
+Owns how values, and the keys of maps in the names of fields, are shown. Must not know what is required. Begin at `shown`.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,16 @@ SHOWN_CHARACTERS_MAX = 80  # a line of a terminal; what is wrong shows at the be
 def shown(value: str) -> str:
     """A value in quotation marks, cut, without characters that a terminal obeys."""
     return f'"{_cut(value)}"'
+
+
+def bare(value: str) -> str:
+    """The same without quotation marks."""
+    return _cut(value)
+
+
+def keyed(field: str, key: str) -> str:
+    """The field of a map's value: `HostConfig.Sysctls[net.ipv4.ip_forward]`. A name behind a dot is a struct's."""
+    return f"{field}[{bare(key)}]"
 
 
 def is_value(value: str) -> str:

@@ -31,12 +31,7 @@ def shown(value: Any) -> str:
     """What a value is, for people."""
     if value is None:
         return "is absent"
-    return f"is {wording.shown(value) if isinstance(value, str) else _bare(orjson.dumps(value).decode())}"
-
-
-def _bare(text: str) -> str:
-    """A text that needs no quotation marks, cut."""
-    return wording.shown(text)[1:-1]
+    return f"is {wording.shown(value) if isinstance(value, str) else wording.bare(orjson.dumps(value).decode())}"
 
 
 def satisfies(text: str, test: Callable[[Any], bool]) -> Rule:
@@ -62,7 +57,7 @@ def keys(text: str, test: Callable[[str], bool]) -> Rule:
     """A map whose keys all hold the test. Its values are not shown: some are secrets."""
 
     def find(value: Any) -> Found | None:
-        return next((Found(f"[{_bare(key)}]", "is set") for key in value or () if not test(key)), None)
+        return next((Found(wording.keyed("", key), "is set") for key in value or () if not test(key)), None)
 
     return Rule(text, find)
 
@@ -194,7 +189,7 @@ def driver(name: str, options: str) -> tuple[Rule, Rule, Rule]:
             return Found(f".{name}", shown(value[name]))
         if not value.get(options) or _is_tmpfs(value[options]):
             return None
-        return Found(f".{options}", f"sets {_bare(', '.join(value[options]))}")
+        return Found(f".{options}", f"sets {wording.bare(', '.join(value[options]))}")
 
     def binding(value: Any) -> Found | None:
         is_bind = value.get(name, "") in _LOCAL and _is_bind(value.get(options) or {})
@@ -280,7 +275,7 @@ def log_config(name: str, options: str) -> tuple[Rule, Rule]:
         # Of the engine's default driver, too, which may be another: an option could send its log anywhere.
         return next(
             (
-                Found(f".{options}[{_bare(key)}]", "is set")
+                Found(wording.keyed(f".{options}", key), "is set")
                 for key in value.get(options) or ()
                 if key not in _LOG_OPTIONS
             ),

@@ -10,6 +10,7 @@ from sockproxy.judging.requirements.facts import Unmet
 from sockproxy.judging.requirements.pod_security.controls import CONTROLS, Control, Level
 from sockproxy.judging.requirements.pod_security.fields import EMBEDDED, HELD, UNRESTRICTED
 from sockproxy.judging.requirements.pod_security.rules import ANYTHING, Rule, any_of
+from sockproxy.judging.requirements.wording import keyed
 
 _ZEROS: tuple[object, ...] = (None, False, 0, "", [], {})
 
@@ -63,7 +64,7 @@ def _judge_fields(tree: Tree, value: Mapping[str, Any], path: str) -> Unmet | No
 
 def _judge_elements(element: Tree, steps: Iterable[tuple[Any, Any]], path: str) -> Unmet | None:
     for step, value in steps:
-        if (unmet := judge(element, value, f"{path}[{step}]")) is not None:
+        if (unmet := judge(element, value, keyed(path, str(step)))) is not None:
             return unmet
     return None
 
