@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sockproxy.judging.requirements.pod_security.controls import CONTROLS, Control
-from sockproxy.judging.requirements.pod_security.fields import HELD, OPERATIONS, UNRESTRICTED
+from sockproxy.judging.requirements.pod_security.fields import HELD, OPERATIONS, QUERIES, UNRESTRICTED
 
 PAGE = Path(__file__).with_name("pod-security.md")
 
@@ -30,12 +30,14 @@ allow:
       ports: ["127.0.0.1:8000-8999"]
   - operations: [ContainerUpdate, ContainerExec, VolumeCreate]
     require: {pod_security: baseline}
+  - operations: [ImageBuild]
+    require: {pod_security: baseline, query: {remote: "|https://github.com/**"}}
 ```
 
 A key in the last column that stands in the same `require:` takes the field over: it judges by what it names, and pod_security
-no longer does, except for what the table says. A field that is empty (`null`, `""`, `0`, `false`, `[]`, `{}`) is the engine's
-default and always allowed, since clients send every field they know; but the two lists of paths in /proc mean something when
-empty. **A field that is in no table here is denied**, whatever it holds.
+no longer does, except for what the table says; `query.remote` is `remote` under `query`. A field that is empty (`null`, `""`,
+`0`, `false`, `[]`, `{}`) is the engine's default and always allowed, since clients send every field they know; but the two
+lists of paths in /proc mean something when empty. **A field that is in no table here is denied**, whatever it holds.
 
 All spellings of a request are one: names in any case, `ſ` for s and `K` for k, a HostConfig at the top of a create's body, or
 in a start's below API 1.24, a string for a list of one. The canonical form is what is judged, and what the engine gets.
@@ -43,9 +45,13 @@ in a start's below API 1.24, a string for a list of one. The canonical form is w
 What a request cannot show: which volumes, networks and images there are on the engine, and what they are. A named volume is
 what its `VolumeCreate` made it, so require pod_security of that, too. What joins another container (`container:x`,
 VolumesFrom, Links) is denied, because that container is not known. An image cannot hold power over the host, so `ImageCommit`
-is not judged. A build runs containers, too, and its query can put them into the host's network or another control group: where
-`ImageBuild` is allowed, require `networks` and `query: {cgroupparent: ""}` of it. Kubernetes' control of probes has nothing to
-hold on to: Docker's health checks run inside of the container. That of Windows' host processes neither.
+is not judged. Kubernetes' control of probes has nothing to hold on to: Docker's health checks run inside of the container. That
+of Windows' host processes neither.
+
+A build runs containers, too. Of an `ImageBuild` the query is judged, for the classic builder and BuildKit alike, and neither
+its context nor its Dockerfile: what these ask for, the engine gives them in a container without power over the host, unless
+the query says more. What a client serves in a session (`/session`) is its own. But a build that is asked for by `/grpc`, as
+buildx does it, is not an `ImageBuild` and cannot be judged: it may use the host's network.
 
 This page is made by `docs/make_pod_security.py`.
 """
@@ -68,14 +74,15 @@ def main() -> int:
 
 def render() -> str:
     """The page."""
-    operations = "\n".join(f"- `{operation}`" for operation in OPERATIONS)
+    operations = "\n".join(f"- `{operation}`" for operation in dict.fromkeys((*OPERATIONS, *QUERIES)))
     return "\n".join(
         [
             HEAD,
             "## For which operations\n",
             f"{operations}\n",
             "Resources of a HostConfig stand at the top of an update's body, and are judged there in the same way. A start"
-            " without a body, and what is absent from an update, is not judged: it changes nothing.\n",
+            " without a body, and what is absent from an update, is not judged: it changes nothing. Of a build, a start and a"
+            " service's update the parameters are judged like fields, of other operations they give no power.\n",
             "## What is allowed\n",
             _table(
                 [
@@ -122,6 +129,8 @@ def _free() -> Iterator[tuple[str, str]]:
 def _shown(field: str) -> str:
     """A field as people write it: `Privileges.Seccomp.Mode` rather than by the name of the struct."""
     struct, _, name = field.partition(".")
+    if struct in QUERIES.values():
+        return f"`query.{name}`" if name else f"`query` of {struct.removesuffix('Query')}"
     where = SHOWN_AS.get(struct, struct)
     if struct not in SHOWN_AS:  # by the fields that hold it
         holders = sorted({holder.rpartition(".")[2] for holder, held in HELD.items() if held.lstrip("[]{}") == struct})

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from sockproxy.data import load_bodies
-from sockproxy.judging.catalogue import ApiVersion
+from sockproxy.judging.catalogue import ApiVersion, parse_target
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import Bodies, read_query
 from sockproxy.judging.requirements.facts import Facts, Unmet
@@ -26,12 +26,28 @@ OPERATIONS = {
     "service": "ServiceCreate",
     "volume": "VolumeCreate",
     "connect": "NetworkConnect",
+    "build": "ImageBuild",
+    "service_update": "ServiceUpdate",
 }
-_KEYS = {"host", *OPERATIONS, "denied", "met", "level", "beside", "seen", "refused", "ignored", "depends", "unsent"}
+_KEYS = {
+    "host",
+    "query",
+    "shows",
+    *OPERATIONS,
+    "denied",
+    "met",
+    "level",
+    "beside",
+    "seen",
+    "refused",
+    "ignored",
+    "depends",
+    "unsent",
+}
 
 
 class Row(NamedTuple):
-    """A body, what is asked of it, and the field that fails ("" if it meets all)."""
+    """A body and a query, what is asked of them, and the field that fails ("" if they meet all)."""
 
     operation_id: str
     body: dict[str, Any]
@@ -43,6 +59,8 @@ class Row(NamedTuple):
     ignored: str
     depends: str
     unsent: str
+    query: str
+    shows: str
 
 
 def load_rows() -> list[Row]:
@@ -57,19 +75,25 @@ def _row(row: dict[str, Any]) -> Row:
     (kind,) = OPERATIONS.keys() & row.keys()
     if kind == "create":
         row[kind] = {"Image": IMAGE, "Cmd": ["true"], **row[kind]}
-    told = (row.get("seen", {}), *(row.get(key, "") for key in ("refused", "ignored", "depends", "unsent")))
+    told = (
+        row.get("seen", {}),
+        *(row.get(key, "") for key in ("refused", "ignored", "depends", "unsent", "query", "shows")),
+    )
     beside = tuple(row.get("beside", ()))
     return Row(OPERATIONS[kind], row[kind], row.get("level", "baseline"), beside, row.get("denied", ""), *told)
 
 
-def facts(operation_id: str, body: Any) -> Facts:
-    """What a policy knows of this body."""
-    read = BODIES.read_payload(operation_id, ApiVersion(1, 23), json.dumps(body).encode())
-    return Facts(operation_id, ApiVersion(1, 23), NOBODY, "", read_query(""), read.data)
+def facts(operation_id: str, body: Any, query: str = "") -> Facts:
+    """What a policy knows of this body, and of this query as it comes from the wire."""
+    data: Any = {}
+    if operation_id in BODIES.operations:
+        data = BODIES.read_payload(operation_id, ApiVersion(1, 23), json.dumps(body).encode()).data
+    canonical = parse_target("POST", f"/x?{query}").query
+    return Facts(operation_id, ApiVersion(1, 23), NOBODY, "", read_query(canonical), data)
 
 
-def ask(operation_id: str, body: Any, level: str, beside: Collection[str] = ()) -> Unmet | None:
-    return make(level, beside)(facts(operation_id, body))
+def ask(operation_id: str, body: Any, level: str, beside: Collection[str] = (), query: str = "") -> Unmet | None:
+    return make(level, beside)(facts(operation_id, body, query))
 
 
 class Ordinary(NamedTuple):

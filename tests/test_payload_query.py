@@ -101,6 +101,7 @@ def test_a_flag_that_is_absent_is_off_unless_it_is_on_by_default() -> None:
         ("filters", '{"label":["a"],"name":null}', {"label": ["a"], "name": []}),
         ("filters", "{}", {}),
         ("filters", "", None),
+        ("ulimits", "null", None),  # as the docker command sends it
         ("buildargs", '{"A":"1","B":null}', {"A": "1", "B": None}),
         ("labels", '{"a":"b"}', {"a": "b"}),
         ("cachefrom", '["a","b"]', ["a", "b"]),
@@ -126,7 +127,7 @@ def test_json_in_a_query(name: str, text: str, value: Any) -> None:
         ("filters", '{"label":"a"}', "the parameter filters.label is a string, not an object"),
         ("filters", '["label"]', "the parameter filters is a list, not an object"),
         ("filters", '{"label":["a"]} x', "the parameter filters is not JSON"),
-        ("filters", "null", "the parameter filters is null, not an object"),
+        ("filters", "1", "the parameter filters is a number, not an object"),
         ("buildargs", '{"A":1}', "the parameter buildargs.A is a number, not a string"),
         (
             "ulimits",

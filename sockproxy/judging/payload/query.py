@@ -54,14 +54,15 @@ class Query:
         return self.first(name).strip(_GO_SPACE).lower() not in _FALSE
 
     def json(self, name: str) -> Any:
-        """The value of a parameter of `JSON`; None if it is absent or empty. Raises BadRequest for one that the engine would
-        refuse, or that could be read in two ways; LookupError for a parameter that is no JSON."""
+        """The value of a parameter of `JSON`; None if it is absent, empty or null. Raises BadRequest for one that the engine
+        would refuse, or that could be read in two ways; LookupError for a parameter that is no JSON."""
         read = JSON[name]
         text = self.first(name)
         if not text:
             return None
         try:
-            return read(parse_json(text.encode("utf-8", "surrogateescape")))
+            value = parse_json(text.encode("utf-8", "surrogateescape"))
+            return None if value is None else read(value)
         except Misread as error:
             error.steps.append(name)
             raise BadRequest(400, BadRequestReason.QUERY, f"the parameter {error}") from error

@@ -12,6 +12,7 @@ A named volume is judged only as far as the request tells: what it was made of e
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from sockproxy.judging.payload import Query
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
 from sockproxy.judging.requirements.places import (
@@ -118,6 +119,8 @@ def sources(facts: Facts) -> Iterator[Source]:
     if facts.operation_id == "VolumeCreate":
         yield from _volume("", facts.body.get("Driver", ""), "DriverOpts", facts.body.get("DriverOpts", {}))
         return
+    if facts.operation_id == START:
+        yield from _checkpoint(facts.query)
     if facts.operation_id not in SERVICES:
         config = host_config(facts) or {}
         for at, text in enumerate(config.get("Binds", ())):
@@ -127,6 +130,16 @@ def sources(facts: Facts) -> Iterator[Source]:
             yield Source(f"{HOST}.VolumesFrom[{at}]", text, _is_read_only(text.partition(":")[2]), problem)
     for place, mount in mounts(facts):
         yield from _mount(place, mount)
+
+
+def _checkpoint(query: Query) -> Iterator[Source]:
+    """The directory that a start takes a process from, if that is not the container's own."""
+    for name in ("checkpoint-dir", "checkpoint"):
+        for path in query.every(name):
+            if path and (
+                name == "checkpoint-dir" or "/" in path or path == ".."
+            ):  # moby, getCheckpointDir: the two are joined
+                yield Source(f"query.{name}", path, False, f"is {shown(path)}, a directory that a process comes out of")
 
 
 def _bind(field: str, text: str) -> Iterator[Source]:

@@ -41,7 +41,8 @@ Check = Callable[[Facts], Unmet | None]
 
 class Kind(NamedTuple):
     """A key of `require:`. `make` turns its value, whose shape was checked, into a check; the keys that stand beside it are
-    given, since one may leave to another what that names values for. It raises ValueError with a text for people."""
+    given (of `query` also each parameter, as `query.remote`), since one may leave to another what that names values for. It
+    raises ValueError with a text for people."""
 
     operations: frozenset[str]
     """The operationIds that it makes sense for."""

@@ -7,7 +7,7 @@ containers stand in its template and are not asked for. A volume that is there k
 from collections.abc import Callable, Collection, Mapping
 
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
-from sockproxy.judging.requirements.places import CREATE, SERVICES
+from sockproxy.judging.requirements.places import CREATE, SERVICES, no_containers
 from sockproxy.judging.requirements.query import alternatives
 from sockproxy.judging.requirements.wording import is_value, keyed, shown
 
@@ -34,6 +34,8 @@ def make_labels(required: Mapping[str, str], _others: Collection[str] = ()) -> C
     fitting = {name: alternatives(pattern) for name, pattern in required.items()}
 
     def check(facts: Facts) -> Unmet | None:
+        if (unmet := no_containers(facts)) is not None:
+            return unmet
         field, labels_of = LABELS[facts.operation_id]
         labels = labels_of(facts)
         for name, globs in fitting.items():

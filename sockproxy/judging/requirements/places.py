@@ -85,13 +85,20 @@ def may_be_id(network: str) -> bool:
 
 
 def no_containers(facts: Facts) -> Unmet | None:
-    """What fails if a service is not one of containers: nothing that is said of containers holds for it."""
+    """What fails if a service is not one of containers, or not what its body says: nothing that is said of containers holds
+    for it."""
     if facts.operation_id not in SERVICES:
         return None
     if (runtime := task(facts).get("Runtime", "")) not in ("", "container"):
         return Unmet(f"{TASK}.Runtime", f"is {shown(runtime)}; only containers can be judged")
     if "PluginSpec" in task(facts):
         return Unmet(f"{TASK}.PluginSpec", "is set; only containers can be judged")
+    for rollback in facts.query.every("rollback"):
+        if rollback not in ("", "none"):
+            return Unmet(
+                "query.rollback",
+                f"is {shown(rollback)}, for which the engine takes another spec; only the body can be judged",
+            )
     return None
 
 

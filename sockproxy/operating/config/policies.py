@@ -205,6 +205,7 @@ class _Compilation:
             self.findings.add(path, "only an allow rule can require something")
         elif not values:
             self.findings.add(path, "is empty: it would require nothing")
+        beside = values.keys() | {f"query.{name}" for name in values.get("query", ())}
         required = []
         for name, value in values.items():
             kind = KINDS[name]
@@ -213,7 +214,7 @@ class _Compilation:
                 self.findings.add((*path, name), message)
                 continue
             try:
-                check = kind.make(value, values.keys() - {name})
+                check = kind.make(value, beside - {name})
             except ValueError as error:
                 self.findings.add((*path, name), str(error))
                 continue

@@ -21,6 +21,7 @@ from sockproxy.judging.requirements.pod_security.rules import (
     STAYS_UNPRIVILEGED,
     UNSET,
     ZERO,
+    Found,
     Rule,
     both,
     capabilities,
@@ -74,10 +75,15 @@ _SYSCTLS = (
 )
 _SELINUX_TYPES = ("container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 _SECURITY_OPTIONS = ("apparmor=docker-default", *(f"label=type:{each}" for each in _SELINUX_TYPES))
-_SCHEDULING = frozenset({"rtprio", "nice"})
+_SCHEDULING = frozenset({"RTPRIO", "NICE"})  # moby, daemon/oci_linux.go: names are read in upper case
 
 _NETWORK = satisfies("a network other than host", is_network)
 _NETWORK_OR_HOST = satisfies("a network", is_network_or_host)
+# What the docker command says of a context that it sends itself: by BuildKit's session, or by another request.
+_OWN_CONTEXT = Rule(
+    'a context that the client sends: "", "client-session" or "upload-request"',
+    lambda value: Found("", "names another") if value and value not in ("client-session", "upload-request") else None,
+)
 _NETWORKS = keys("networks other than host", is_network)
 _NETWORKS_OR_HOST = keys("networks", is_network_or_host)
 _NONE_NAMED = satisfies("no network but the default one", lambda _: False)
@@ -100,12 +106,20 @@ def _under(key: str, rule: Rule = ANYTHING) -> Mapping[str, Rule]:
 CONTROLS: tuple[Control, ...] = (
     Control(
         "Host namespaces",
-        ("HostConfig.NetworkMode",),
+        ("HostConfig.NetworkMode", "ImageBuildQuery.networkmode"),
         _NETWORK,
         relaxed=_under("networks", _NETWORK_OR_HOST),
         spelt="`host`, `container:x`, `ns:/path`, a network's name or id",
         why="An id of the host's network gives a namespace of its own. `container:x` and `ns:` are denied under every key,"
         " since what is joined is not known.",
+    ),
+    Control(
+        "Host namespaces",
+        ("ImageBuildQuery.remote",),
+        _OWN_CONTEXT,
+        relaxed=_under("query.remote"),
+        why="The engine fetches a context from elsewhere itself, in the host's network. So it does what a Dockerfile's `ADD`"
+        " names, which is not seen.",
     ),
     Control(
         "Host namespaces",
@@ -203,6 +217,12 @@ CONTROLS: tuple[Control, ...] = (
         " AppArmor profile could only weaken them; SELinux levels are denied, since they open other containers' files."
         " Restricted is the control of privilege escalation.",
     ),
+    Control(
+        "AppArmor, SELinux, seccomp",
+        ("ImageBuildQuery.securityopt",),
+        EMPTY,
+        why="Engines on Linux take none.",
+    ),
     Control("AppArmor", ("AppArmorOpts.Mode",), one_of("default")),
     Control("SELinux", ("SELinuxContext.Disable",), FALSE),
     Control("SELinux", ("SELinuxContext.Type",), one_of(*_SELINUX_TYPES)),
@@ -232,6 +252,13 @@ CONTROLS: tuple[Control, ...] = (
         "A number, since a name is whatever the image's passwd file makes of it; a number stays, even where that file has a"
         " user of this name. The group may be any, as in the Standards.",
     ),
+    Control(
+        "Running as non-root, capabilities",
+        ("ImageBuildQuery",),
+        ANYTHING,
+        Rule("a container that is hardened, which none of a build is", lambda _: Found("", "is that of a build")),
+        why="What a build runs has the engine's own capabilities, and is root unless its Dockerfile says otherwise.",
+    ),
     Control("Running as non-root", ("ExecCreateRequest.User",), ANYTHING, _NOT_ROOT, _under("users")),
     Control(
         "Devices",
@@ -249,14 +276,14 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "Ulimits",
         ("Ulimit",),
-        satisfies("any but rtprio and nice", lambda limit: limit.get("Name") not in _SCHEDULING),
+        satisfies("any but rtprio and nice", lambda limit: limit.get("Name", "").upper() not in _SCHEDULING),
         EMPTY,
         why="Kubernetes denies all in baseline from 1.37 on. Docker has always had them, and databases need some; these two put"
         " a container before the host's own processes.",
     ),
     Control(
         "Control groups",
-        ("Resources.CgroupParent",),
+        ("Resources.CgroupParent", "ImageBuildQuery.cgroupparent"),
         UNSET,
         why="Docker's own: leaves the limits and the sight of its group.",
     ),
@@ -273,7 +300,24 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control("Runtime", ("TaskSpec.PluginSpec", "TaskSpec.NetworkAttachmentSpec"), NOT_SET),
     Control("Runtime", ("HostConfig.Annotations",), NO_KEYS, why="Docker's own: runtimes and their plugins obey some."),
-    Control("Runtime", ("HostConfig.Isolation", "ContainerSpec.Isolation"), one_of("default")),
+    Control(
+        "Runtime",
+        ("HostConfig.Isolation", "ContainerSpec.Isolation", "ImageBuildQuery.isolation"),
+        one_of("default"),
+    ),
+    Control(
+        "What is not in the request",
+        ("ServiceUpdateQuery.rollback",),
+        one_of("none"),
+        why="Docker's own: the engine takes the service's earlier spec in the place of the one in the body.",
+    ),
+    Control(
+        "What is not in the request",
+        ("ContainerStartQuery.checkpoint", "ContainerStartQuery.checkpoint-dir"),
+        UNSET,
+        why="Docker's own: the process comes out of a directory, with whatever powers are recorded there. Either parameter can"
+        " lead to any directory of the host.",
+    ),
     Control(
         "Runtime", ("HostConfig.InitPath",), UNSET, why="Docker's own: a program of the host, in API 1.25 to 1.28."
     ),

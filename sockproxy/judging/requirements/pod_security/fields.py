@@ -1,8 +1,9 @@
 """Fields: of what the bodies consist that pod security is asked about, and which of their fields nobody needs to restrict.
 
-Owns that every field is known: what is neither here nor in `controls` is denied, so that a field of a newer engine passes only
-after somebody has looked at it. A test holds both against `sockproxy/data/bodies.json`. Must not know what is allowed. Begin at
-`OPERATIONS`. Structs are named as in that file; `Resources` is what a HostConfig and the body of an update have in common.
+Owns that every field, and every parameter of a query, is known: what is neither here nor in `controls` is denied, so that
+one of a newer engine passes only after somebody has looked at it. A test holds both against `sockproxy/data/bodies.json`.
+Must not know what is allowed. Begin at `OPERATIONS`. Structs are named as in that file; `Resources` is what a HostConfig and
+the body of an update have in common.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,18 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
 )
 """What can be asked for power over the host: operationId -> its body. A commit is not among them: an image cannot hold any,
 and what a container is made of is judged when it is made."""
+
+QUERIES: Mapping[str, str] = MappingProxyType(
+    {
+        "ImageBuild": "ImageBuildQuery",
+        "ContainerStart": "ContainerStartQuery",
+        "ServiceUpdate": "ServiceUpdateQuery",
+    }
+)
+"""The same with its query, whose parameters are fields like others. A build's body is an archive, which nobody looks into."""
+
+REPEATED = frozenset({"t", "extrahosts", "securityopt"})
+"""Parameters of which the engine takes every one; of others it takes the first."""
 
 EMBEDDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -87,6 +100,7 @@ HELD: Mapping[str, str] = MappingProxyType(
         "Privileges.Seccomp": "SeccompOpts",
         "SecretReference.File": "SecretReferenceFileTarget",
         "SwarmConfigReference.File": "ConfigReferenceFileTarget",
+        "ImageBuildQuery.ulimits": "[]Ulimit",
     }
 )
 """Fields that are structs, or lists (`[]`) or maps (`{}`) of them."""
@@ -141,6 +155,10 @@ _UNRESTRICTED = {
     "ConfigReferenceFileTarget": "GID Mode Name UID",
     "SecretReference": "SecretID SecretName",
     "SecretReferenceFileTarget": "GID Mode Name UID",
+    "ImageBuildQuery": "buildargs buildid cachefrom cpuperiod cpuquota cpusetcpus cpusetmems cpushares dockerfile extrahosts"
+    " forcerm labels memory memswap nocache outputs platform pull q rm session shmsize squash t target version",
+    "ContainerStartQuery": "detachKeys",
+    "ServiceUpdateQuery": "registryAuthFrom version",
 }
 UNRESTRICTED: Mapping[str, frozenset[str]] = MappingProxyType(
     {struct: frozenset(names.split()) for struct, names in _UNRESTRICTED.items()}

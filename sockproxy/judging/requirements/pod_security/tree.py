@@ -10,7 +10,7 @@ from sockproxy.judging.requirements.facts import Unmet
 from sockproxy.judging.requirements.pod_security.controls import CONTROLS, Control, Level
 from sockproxy.judging.requirements.pod_security.fields import EMBEDDED, HELD, UNRESTRICTED
 from sockproxy.judging.requirements.pod_security.rules import ANYTHING, Rule, any_of
-from sockproxy.judging.requirements.wording import keyed
+from sockproxy.judging.requirements.wording import bare, keyed
 
 _ZEROS: tuple[object, ...] = (None, False, 0, "", [], {})
 
@@ -49,7 +49,7 @@ def judge(tree: Tree, value: Any, path: str = "") -> Unmet | None:
 def _judge_fields(tree: Tree, value: Mapping[str, Any], path: str) -> Unmet | None:
     for name, inner in value.items():
         if name not in tree.fields:
-            return Unmet(f"{path}{name}", "is no field that pod_security knows")
+            return Unmet(f"{path}{bare(name)}", "is no field that pod_security knows")
         field = tree.fields[name]
         if field is None or (field.passes_empty and not inner):
             continue
