@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import yaml
 
@@ -83,12 +84,17 @@ def _row(row: dict[str, Any]) -> Row:
     return Row(OPERATIONS[kind], row[kind], row.get("level", "baseline"), beside, row.get("denied", ""), *told)
 
 
+def as_sent(query: str) -> str:
+    """A query as a client writes it: the rows have JSON in the clear."""
+    return quote(query, safe="=&%:/?#@,")
+
+
 def facts(operation_id: str, body: Any, query: str = "") -> Facts:
     """What a policy knows of this body, and of this query as it comes from the wire."""
     data: Any = {}
     if operation_id in BODIES.operations:
         data = BODIES.read_payload(operation_id, ApiVersion(1, 23), json.dumps(body).encode()).data
-    canonical = parse_target("POST", f"/x?{query}").query
+    canonical = parse_target("POST", f"/x?{as_sent(query)}").query
     return Facts(operation_id, ApiVersion(1, 23), NOBODY, "", read_query(canonical), data)
 
 

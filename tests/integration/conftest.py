@@ -170,7 +170,7 @@ policies:
     allow:
       - operations: [ContainerCreate, ContainerStart, ContainerUpdate, ContainerExec]
         require: {pod_security: baseline}
-      - operations: [VolumeCreate, NetworkConnect, ServiceCreate]
+      - operations: [VolumeCreate, NetworkConnect, ServiceCreate, ServiceUpdate, ImageBuild]
         require: {pod_security: baseline}
       - operations: [ContainerCreate]
         require: {pod_security: baseline, names: [ordinary], ports: ["*"], bind_sources: [/srv]}

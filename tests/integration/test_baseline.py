@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ..pod_security import IMAGE, Ordinary, Row, load_ordinary
+from ..pod_security import IMAGE, Ordinary, Row, as_sent, load_ordinary
 from .dialogue import Answer, Api
 from .dockerd import Dockerd
 from .proxy_process import ProxyProcess
+from .rootfs import tar_of
 from .test_pod_security import NEEDS_QUOTAS, ROWS
 
 TARGETS = {
@@ -23,8 +24,10 @@ TARGETS = {
     "VolumeCreate": "/v1.41/volumes/create",
     "NetworkConnect": "/v1.41/networks/bridge/connect",
     "ServiceCreate": "/v1.41/services/create",
+    "ServiceUpdate": "/v1.41/services/any/update",
+    "ImageBuild": "/v1.41/build",
 }
-READS = ("/containers/json?all=1", "/containers/idle/json", "/containers/other/json", "/volumes")
+READS = ("/containers/json?all=1", "/images/json?all=1", "/volumes", "/containers/idle/json", "/containers/other/json")
 """What is looked at before and afterwards."""
 
 
@@ -58,10 +61,15 @@ def doors(session_engine: Dockerd, baseline: ProxyProcess) -> Iterator[Doors]:
     session_engine.remove_containers()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.operation_id} {json.dumps(row.body)}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.operation_id} {json.dumps(row.body)}?{row.query}")
 def test_what_is_denied_changes_nothing(doors: Doors, row: Row) -> None:
     before, mark = _timeless(doors.state()), doors.engine.mark()
-    answer = doors.through.call("POST", TARGETS[row.operation_id], row.body)
+    target = f"{TARGETS[row.operation_id]}?{as_sent(row.query)}" if row.query else TARGETS[row.operation_id]
+    if row.operation_id == "ImageBuild":
+        context = tar_of(Dockerfile=f"FROM {IMAGE}\nRUN true\n")
+        answer = doors.through.call("POST", target, context, content_type="application/x-tar")
+    else:
+        answer = doors.through.call("POST", target, row.body)
     assert answer.status == 403, answer
     text = answer.body.decode() if row.operation_id == "ContainerStart" else answer.message
     assert f"sockproxy: {row.operation_id} denied by policy baseline: " in text
@@ -71,9 +79,10 @@ def test_what_is_denied_changes_nothing(doors: Doors, row: Row) -> None:
 
 
 def _timeless(state: list[Any]) -> Any:
-    """Without what time changes by itself."""
-    containers, *rest = state
-    return [{**each, "Status": ""} for each in containers], rest
+    """Without what time changes by itself, and what comes in any order."""
+    containers, images, volumes, *rest = state
+    names = sorted(volume["Name"] for volume in volumes["Volumes"] or ())
+    return [{**each, "Status": ""} for each in containers], sorted(image["Id"] for image in images), names, rest
 
 
 def create(api: Api, body: Any) -> Answer:

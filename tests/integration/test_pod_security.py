@@ -11,17 +11,20 @@ from typing import Any
 
 import pytest
 
-from ..pod_security import BODIES, IMAGE, Ordinary, Row, facts, load_ordinary, load_rows
+from ..pod_security import BODIES, IMAGE, Ordinary, Row, as_sent, facts, load_ordinary, load_rows
 from .conftest import started_or_skipped
-from .dialogue import Answer, Api
+from .dialogue import Answer, Api, eventually
 from .dockerd import Dockerd
+from .rootfs import tar_of
+
+NAMESPACE = "readlink /proc/self/ns/net"
 
 ROWS = [row for row in load_rows() if row.denied and row.level == "baseline" and not row.beside and not row.unsent]
 
 
 def rows_of(operation_id: str) -> pytest.MarkDecorator:
     rows = [row for row in ROWS if row.operation_id == operation_id]
-    return pytest.mark.parametrize("row", rows, ids=lambda row: json.dumps(row.body))
+    return pytest.mark.parametrize("row", rows, ids=lambda row: f"{json.dumps(row.body)}?{row.query}")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,7 @@ def api(session_engine: Dockerd) -> Iterator[Api]:
     session_engine.api.start("other")
     yield session_engine.api
     session_engine.remove_containers()
+    assert session_engine.api.call("POST", "/images/prune").status == 200
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +85,16 @@ def create(api: Api, body: Any) -> Answer:
     return api.call("POST", "/v1.41/containers/create?name=new", body)
 
 
+def namespace(api: Api, mode: str) -> str:
+    """The network namespace that a container of this network mode has."""
+    container = api.run(*NAMESPACE.split(), HostConfig={"NetworkMode": mode})
+    assert api.call("POST", f"/containers/{container}/wait").status == 200
+    seen = api.logs(container).decode().strip()
+    assert api.call("DELETE", f"/containers/{container}").status == 204
+    assert seen.startswith("net:[")
+    return seen
+
+
 def inspect_and_delete(api: Api, name: str) -> dict[str, Any]:
     with api.connect() as connection:
         other = connection.request("GET", "/v1.41/containers/other/json").json()["Id"]
@@ -105,7 +119,9 @@ def test_a_create_that_is_denied_yields_the_power(api: Api, row: Row) -> None:
 @rows_of("ContainerStart")
 def test_a_start_that_is_denied_yields_the_power(api: Api, row: Row) -> None:
     container = api.create("true")
-    api.call("POST", f"/v1.23/containers/{container}/start", row.body)
+    answer = api.call("POST", f"/v1.23/containers/{container}/start?{as_sent(row.query)}", row.body)
+    if row.refused:
+        assert answer.status in (400, 403, 500), answer
     seen = inspect_and_delete(api, container)
     for path, value in expected(row).items():
         assert has(shown_by(seen, path), value)
@@ -152,6 +168,41 @@ def test_a_service_that_is_denied_is_given_the_power(swarm: Api, row: Row) -> No
         assert row.depends or has(at(seen, path), value) == (not row.ignored), at(seen, path)
 
 
+def build(api: Api, command: str, query: str = "") -> Answer:
+    """A build of the classic builder that runs a command."""
+    context = tar_of(Dockerfile=f"FROM {IMAGE}\nRUN {command}\n")
+    target = f"/v1.41/build?nocache=1&{as_sent(query)}"
+    return api.call("POST", target, context, content_type="application/x-tar")
+
+
+def printed(answer: Answer) -> list[str]:
+    """What a build's command has printed."""
+    parts = [json.loads(line) for line in answer.body.splitlines()]
+    assert answer.status == 200 and not [part for part in parts if "error" in part], answer
+    lines = "".join(part.get("stream", "") for part in parts).splitlines()
+    return [line for line in lines if not line.startswith(("Step ", " --->", "Removing ", "Successfully "))]
+
+
+@rows_of("ImageBuild")
+def test_a_build_that_is_denied_has_the_power(api: Api, row: Row) -> None:
+    answer = build(api, row.shows or NAMESPACE, row.query)
+    if row.refused:
+        assert answer.status in (400, 404, 500) or b'"error"' in answer.body, answer
+    elif row.shows in ("", NAMESPACE):
+        theirs = [namespace(api, mode) for mode in ("host", "container:other")]
+        assert (printed(answer)[0] in theirs) == (not row.ignored)
+    elif not (row.depends and row.depends.partition(": ")[2].encode() in answer.body):
+        assert printed(answer) != printed(build(api, row.shows)) != []
+
+
+def test_the_engine_fetches_a_context_in_the_hosts_network(api: Api) -> None:
+    serve = f"echo FROM {IMAGE} > /tmp/a.txt; exec httpd -f -p 127.0.0.1:8099 -h /tmp"
+    server = api.run("sh", "-c", serve, HostConfig={"NetworkMode": "host"})
+    target = "/v1.41/build?remote=http://127.0.0.1:8099/a.txt"
+    eventually(lambda: b"Successfully built" in api.call("POST", target).body)
+    assert api.call("DELETE", f"/containers/{server}?force=1").status == 204
+
+
 def test_a_name_of_a_user_can_be_roots_and_a_number_cannot(api: Api) -> None:
     lies = "for name in app 1000; do echo $name:x:0:0::/:/bin/sh >> /etc/passwd; done"
     liar = api.run("sh", "-c", lies)
@@ -171,16 +222,8 @@ def test_a_name_of_a_user_can_be_roots_and_a_number_cannot(api: Api) -> None:
 def test_the_hosts_network_is_the_hosts_by_its_name_alone(api: Api) -> None:
     (host,) = [each["Id"] for each in api.call("GET", "/networks").json() if each["Name"] == "host"]
 
-    def namespace(mode: str) -> bytes:
-        container = api.run("readlink", "/proc/self/ns/net", HostConfig={"NetworkMode": mode})
-        assert api.call("POST", f"/containers/{container}/wait").status == 200
-        seen = api.call("GET", f"/containers/{container}/logs?stdout=1").body[8:]
-        assert api.call("DELETE", f"/containers/{container}").status == 204
-        assert seen.startswith(b"net:[")
-        return seen
-
-    assert namespace("host") == namespace("host")
-    assert namespace("host") not in (namespace(host), namespace(host[:12]), namespace("none"))
+    assert namespace(api, "host") == namespace(api, "host")
+    assert namespace(api, "host") not in (namespace(api, host), namespace(api, host[:12]), namespace(api, "none"))
 
 
 NEEDS_QUOTAS = "--storage-opt"
