@@ -181,9 +181,16 @@ policies:
 @pytest.fixture(scope="session")
 def baseline(folder: Path, session_engine: Dockerd) -> Iterator[ProxyProcess]:
     """A proxy that requires pod_security: baseline of whatever could give power over the host."""
-    policy = folder / "baseline.yaml"
+    with baseline_before(session_engine, folder / "baseline") as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def baseline_before(engine: Dockerd, folder: Path) -> Iterator[ProxyProcess]:
+    """Such a proxy before an engine."""
+    policy = engine.folder / "baseline.yaml"
     policy.write_text(BASELINE, encoding="utf-8")
-    proxy = ProxyProcess(folder / "baseline", session_engine.socket, str(policy))
+    proxy = ProxyProcess(folder, engine.socket, str(policy))
     proxy.start()
     yield proxy
     stop_all([proxy])
