@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy.data import builtin_policy_names, load_operations
+from sockproxy.data import builtin_policy_names, load_builtin_policy, load_operations
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.forwarding.address import Address, TlsFiles
 from sockproxy.forwarding.limits import Limits
@@ -33,7 +33,7 @@ from sockproxy.operating.config import source as source_module
 from sockproxy.operating.config.wording import key_of, nearest, quoted
 
 ROOT = Path(__file__).parent.parent
-BUILT_IN = "built-in are allow-all, docker-ci, kubernetes-1.3, kubernetes-1.4, readonly, and one a client"
+BUILT_IN = "built-in are allow-all, ci, kubernetes-1.3, kubernetes-1.4, readonly, and one a client"
 SAMPLE = ROOT / "config" / "sockproxy.yaml"
 CATALOGUE = Catalogue(load_operations())
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "config_findings.yaml").read_text(encoding="utf-8"))
@@ -90,6 +90,47 @@ def test_a_file_that_is_read_and_wrong_is_not_unreadable(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(str(file), CATALOGUE)
     assert not isinstance(caught.value, UnreadableFile)
+
+
+OWN_CI = "policies: {ci: {allow: [{operations: [ContainerList]}]}, more: {extends: [ci]}}\n"
+
+
+def test_a_policy_of_the_file_comes_before_a_built_in_one_of_its_name(file: Path) -> None:
+    text = f"version: 1\nlisteners: [{{address: /a, policy: ci}}, {{address: /b, policy: more}}]\n{OWN_CI}"
+    file.write_text(text, encoding="utf-8")
+    policies = [listener.clients[0].policy for listener in load_config(str(file), CATALOGUE).listeners]
+    policies += [load_policy(f"{file}#{name}", CATALOGUE) for name in ("ci", "more")]
+    assert [[rule.selectors for rule in policy.allow] for policy in policies] == [[("ContainerList",)]] * 4
+    assert len(load_policy("ci", CATALOGUE).allow) > 1
+    told = [str(one) for one in check_config(str(file), CATALOGUE)]
+    assert told == [f"note: {file}:3: policies.ci: takes the place of the built-in policy of that name here"]
+
+
+def test_a_copy_of_a_built_in_policy_is_no_surprise(file: Path) -> None:
+    file.write_text(load_builtin_policy("readonly")[1], encoding="utf-8")
+    assert check_config(str(file), CATALOGUE) == ()
+
+
+def test_rules_of_the_same_name_are_all_kept(file: Path) -> None:
+    """`ci`, which is built in, extends the built-in buildx-docker-driver; beside it stands the file's own."""
+    own = "buildx-docker-driver: {deny: [{operations: [Session]}], allow: [{operations: [ContainerPause]}]}"
+    file.write_text(
+        f"version: 1\npolicies: {{{own}, both: {{extends: [ci, buildx-docker-driver]}}}}\n", encoding="utf-8"
+    )
+    both = load_policy(f"{file}#both", CATALOGUE)
+    theirs = [*load_policy("ci", CATALOGUE).allow, *load_policy(f"{file}#buildx-docker-driver", CATALOGUE).allow]
+    assert [(rule.name, rule.selectors) for rule in both.allow] == [(rule.name, rule.selectors) for rule in theirs]
+    assert len(both.deny) == 1
+
+
+def test_advice_is_told_in_the_order_of_the_file_and_of_files_that_it_names(file: Path) -> None:
+    risky = "[{operations: [ContainerCreate], require: {bind_sources: [/srv/**]}}]"
+    other = file.with_name("other.yaml")
+    other.write_text(f"version: 1\npolicies:\n  p:\n    allow: {risky}\n", encoding="utf-8")
+    text = f"version: 1\nlisteners: [{{address: /a, policy: other.yaml}}]\npolicies:\n  q: {{allow: {risky}}}\n  ci: {{}}\n"
+    file.write_text(text, encoding="utf-8")
+    found = [(one.kind, one.finding.file, one.finding.line) for one in check_config(str(file), CATALOGUE)]
+    assert found == [("warning", str(file), 4), ("note", str(file), 5), ("warning", str(other), 4)]
 
 
 def test_policies_alone_can_be_checked_but_not_served(file: Path) -> None:
@@ -378,13 +419,13 @@ def test_one_option_and_the_file_come_to_the_same(file: Path) -> None:
 def test_findings_name_the_options() -> None:
     with pytest.raises(ConfigError) as caught:
         config_from_options(
-            CATALOGUE, listen=["x", "/a", "/a"], engine="", policy="ci", admin="http://a", audit=["", "-"]
+            CATALOGUE, listen=["x", "/a", "/a"], engine="", policy="builds", admin="http://a", audit=["", "-"]
         )
     assert [f"{one.file}: {one.key}: {one.message}" for one in caught.value.findings] == [
         'command line: --engine: expected text, not ""',
         'command line: --audit: expected text, not ""',
         "command line: --listen: x: expected unix:///path, tcp://host:port or systemd://name",
-        f'command line: --policy: no policy "ci"; {BUILT_IN}',
+        f'command line: --policy: no policy "builds"; {BUILT_IN}',
         "command line: --listen: unix:///a is the address of listeners[1].address, too",
         "command line: --admin: http://a: expected unix:///path, tcp://host:port or systemd://name",
     ]

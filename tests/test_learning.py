@@ -279,7 +279,7 @@ COMMANDS: list[tuple[str, int, str, str]] = [
     ("none", 2, "", "none: cannot be read: No such file"),
     ("empty", 0, "allow: []", "nothing in the record"),
     ("", 2, "", "Missing argument"),
-    ("--name readonly whole", 2, "", "the name of a built-in policy"),
+    ("--name readonly --against readonly whole", 2, "", "would extend itself"),
     ("--name ../x whole", 2, "", "a name has up to 63 letters"),
     ("--name ci whole", 0, "\n  ci:\n", ""),
     ("--against readonly whole", 1, "extends: [readonly]\n    allow:\n", ""),

@@ -20,7 +20,7 @@ from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.payload import Bodies, read_query
-from sockproxy.judging.requirements.bind_sources import clean
+from sockproxy.judging.requirements.bind_sources import clean, gives_away
 from sockproxy.judging.requirements.facts import Check, Facts
 from sockproxy.judging.requirements.globs import Globs, expression, step_glob
 from sockproxy.judging.requirements.kinds import KINDS
@@ -73,6 +73,29 @@ def test_row(row: Row) -> None:
         assert key in unmet.detail or "only containers" in unmet.detail or unmet.field == "query.rollback"
         assert str(unmet).isprintable()
         assert "secret" not in unmet.detail
+
+
+@pytest.mark.parametrize(
+    ("patterns", "is_read_only", "told"),
+    [
+        (["/srv/**"], False, 'what "/srv/**" allows'),
+        (["/srv/**/work"], False, 'what "/srv/**/work" allows'),
+        (["/srv", "/srv/*"], False, 'what "/srv" allows'),
+        (["/home/*/x", "/home/me/?/y"], False, 'what "/home/*/x" allows'),
+        (["/srv/**"], True, ""),
+        (["/builds/*"], False, ""),
+        (["/etc/localtime", "/srv/a", "/srv/b/c"], False, ""),
+        (["/home/*/x", "/home/me/y/z"], False, ""),
+        ([], False, ""),
+        (["/**"], True, "engine's socket"),
+        (["/"], True, "engine's socket"),
+        (["/run/*"], True, "engine's socket"),
+        (["/var/run"], True, "engine's socket"),
+        (["/var/lib/*/volumes"], True, ""),
+    ],
+)
+def test_bind_sources_that_give_more_than_they_seem_to(patterns: list[str], is_read_only: bool, told: str) -> None:
+    assert told in gives_away(patterns, is_read_only) and bool(told) == bool(gives_away(patterns, is_read_only))
 
 
 def test_rows_are_told_apart() -> None:

@@ -471,10 +471,11 @@ def intersect(admitted: Iterable[ApiVersions]) -> ApiVersions:
 
 
 def _union(own: Sequence[Rule], inherited: Iterable[Sequence[Rule]]) -> tuple[Rule, ...]:
-    rules = {rule.name: rule for rule in own}
+    # By what they are, not by name: a policy of a file may be called like a built-in one that another of its policies extends.
+    rules = {id(rule): rule for rule in own}
     for parent in inherited:
         for rule in parent:
-            rules.setdefault(rule.name, rule)  # a policy that is extended twice gives its rules once
+            rules.setdefault(id(rule), rule)  # a policy that is extended twice gives its rules once
     return tuple(rules.values())
 
 

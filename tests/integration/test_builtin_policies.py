@@ -99,11 +99,11 @@ def run_all(door: Door, commands: list[str], name: str, **environment: str) -> N
 
 
 @pytest.mark.parametrize("buildkit", ["0", "1"], ids=["classic-build", "buildkit"])
-def test_a_build_host_works_through_docker_ci(
+def test_a_build_host_works_through_ci(
     through: Callable[[str], Door], nothing_denied: Callable[[str], None], name: str, buildkit: str
 ) -> None:
-    door = through("docker-ci")
-    nothing_denied("docker-ci")
+    door = through("ci")
+    nothing_denied("ci")
     run_all(door, BUILD_HOST, name, DOCKER_BUILDKIT=buildkit)
 
 
@@ -140,17 +140,24 @@ THE_HOST = {
 
 @pytest.mark.parametrize(("flags", "field"), THE_HOST.items(), ids=THE_HOST)
 def test_a_job_on_a_build_host_does_not_get_the_host(through: Callable[[str], Door], flags: str, field: str) -> None:
-    done = through("docker-ci").docker("run", "--rm", *flags.split(), IMAGE, "true")
+    done = through("ci").docker("run", "--rm", *flags.split(), IMAGE, "true")
     assert done.returncode == 125
-    assert f"sockproxy: ContainerCreate denied by policy docker-ci: docker-ci/allow[4]: {field}".encode() in done.stderr
+    assert f"sockproxy: ContainerCreate denied by policy ci: ci/allow[4]: {field}".encode() in done.stderr
+
+
+@pytest.mark.parametrize("buildkit", ["0", "1"], ids=["classic-build", "buildkit"])
+def test_a_build_does_not_get_the_hosts_network(through: Callable[[str], Door], buildkit: str) -> None:
+    done = through("ci").docker("build", "--network", "host", "-", stdin=CONTEXT, DOCKER_BUILDKIT=buildkit)
+    assert done.returncode != 0
+    assert b'denied by policy ci: ci/allow[5]: query.networkmode is "host"' in done.stderr
 
 
 def test_a_job_on_a_build_host_gets_ports_and_volumes(through: Callable[[str], Door], name: str) -> None:
-    done = through("docker-ci").docker("create", "--name", name, "-p", "8080:80", "-v", f"{name}:/cache", IMAGE, "true")
+    done = through("ci").docker("create", "--name", name, "-p", "8080:80", "-v", f"{name}:/cache", IMAGE, "true")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("policy", ["docker-ci", "github-actions-runner"])
+@pytest.mark.parametrize("policy", ["ci", "github-actions-runner"])
 @pytest.mark.parametrize("command", FURTHER.values(), ids=FURTHER)
 def test_docker_gets_no_further(through: Callable[[str], Door], policy: str, command: str, name: str) -> None:
     done = through(policy).docker(*command.replace("{n}", name).split())
@@ -161,11 +168,11 @@ def test_docker_gets_no_further(through: Callable[[str], Door], policy: str, com
 # The libraries, for whoever scripts a build host in Python
 
 
-def test_docker_py_works_through_docker_ci(
+def test_docker_py_works_through_ci(
     through: Callable[[str], Door], nothing_denied: Callable[[str], None], name: str
 ) -> None:
-    door = through("docker-ci")
-    nothing_denied("docker-ci")
+    door = through("ci")
+    nothing_denied("ci")
     client = docker.DockerClient(base_url=f"unix://{door.socket}")
     assert client.ping()
     assert client.containers.run(IMAGE, "echo hello", remove=True) == b"hello\n"
@@ -175,19 +182,19 @@ def test_docker_py_works_through_docker_ci(
 
 
 def test_docker_py_gets_no_further(through: Callable[[str], Door], name: str) -> None:
-    client = docker.DockerClient(base_url=f"unix://{through('docker-ci').socket}")
-    with pytest.raises(docker.errors.APIError, match="NetworkCreate denied by policy docker-ci"):
+    client = docker.DockerClient(base_url=f"unix://{through('ci').socket}")
+    with pytest.raises(docker.errors.APIError, match="NetworkCreate denied by policy ci"):
         client.networks.create(name)
 
 
-async def test_aiodocker_works_through_docker_ci(through: Callable[[str], Door]) -> None:
-    client = aiodocker.Docker(url=f"unix://{through('docker-ci').socket}")
+async def test_aiodocker_works_through_ci(through: Callable[[str], Door]) -> None:
+    client = aiodocker.Docker(url=f"unix://{through('ci').socket}")
     try:
         container: Any = await client.containers.run({"Image": IMAGE, "Cmd": ["echo", "hello"]})
         await container.wait()
         assert "".join(await container.log(stdout=True)) == "hello\n"
         await container.delete(force=True)
-        with pytest.raises(aiodocker.DockerError, match="VolumeCreate denied by policy docker-ci"):
+        with pytest.raises(aiodocker.DockerError, match="VolumeCreate denied by policy ci"):
             await client.volumes.create({"Name": "nope"})
     finally:
         await client.close()

@@ -98,6 +98,42 @@ def path_globs(patterns: Iterable[str]) -> Globs:
     return globs
 
 
+_ENGINES_OWN = ("/run/docker.sock", "/var/run/docker.sock", "/run", "/var/run", "/var/lib/docker", "/")
+
+
+def gives_away(patterns: Iterable[str], is_read_only: bool) -> str:
+    """What such paths give beside themselves, for whoever writes a rule; "" if nothing is seen."""
+    globs = path_globs(patterns)
+    if own := [path for path in _ENGINES_OWN if globs.fit(path)]:
+        return f"allows {shown(own[0])}: who can open the engine's socket has the host, whether it is bound for writing or not"
+    if not is_read_only and (pattern := _holding_another(globs.patterns)):
+        return (
+            f"allows directories within what {shown(pattern)} allows, for writing: a link to / that a container makes there can"
+            " be bound next; require read_only_binds, or list none within another"
+        )
+    return ""
+
+
+def _holding_another(patterns: Iterable[str]) -> str:
+    """The first pattern that fits a path below which there is another that fits."""
+    split = [(pattern, pattern.split("/")) for pattern in patterns]
+    for pattern, parts in split:
+        if "**" in pattern or any(len(parts) < len(more) and all(map(_may_be_one, parts, more)) for _, more in split):
+            return pattern
+    return ""
+
+
+def _may_be_one(part: str, other: str) -> bool:
+    """Whether two parts of patterns may stand for the same name; of two with signs it is taken for granted."""
+    if _has_sign(part) and _has_sign(other):
+        return True
+    return Globs([part]).fit(other) if _has_sign(part) else Globs([other]).fit(part)
+
+
+def _has_sign(part: str) -> bool:
+    return "*" in part or "?" in part
+
+
 def clean(path: str) -> str:
     """An absolute path as the engine cleans it (Go's path.Clean), by its text alone."""
     parts: list[str] = []

@@ -22,18 +22,21 @@ from sockproxy.operating.known import load_catalogue
 def check(files: tuple[str, ...]) -> int:
     """Validate configuration files.
 
-    Every error of every file is told at once on standard error, one a line, with its place and the nearest right word.
+    Every error of every file is told at once on standard error, one a line, with its place and the nearest right word. A
+    file that is valid may get a warning or a note there, which change nothing.
     """
     code = ExitCode.DONE
     catalogue = load_catalogue()
     for file in files:
         try:
-            check_config(file, catalogue)
+            advice = check_config(file, catalogue)
         except ConfigError as error:
             click.echo(str(error), err=True)
             code = max(code, ExitCode.USAGE if isinstance(error.__cause__, OSError) else ExitCode.NO)
         else:
             click.echo(f"{file}: valid")
+            for one in advice:
+                click.echo(str(one), err=True)
     return code
 
 

@@ -17,7 +17,7 @@ from sockproxy.data import builtin_policy_names
 from sockproxy.judging.catalogue import UNKNOWN, Catalogue
 from sockproxy.judging.identity import Principal, identify
 from sockproxy.judging.judge import IGNORED_BODY_BYTES
-from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.policy import Effect, Policy, in_shadow
 from sockproxy.judging.trial import Trial, try_rules
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.asking import BAD_REQUEST, Answer, ask
@@ -112,7 +112,7 @@ def explain(
     else:
         question = _typed(words, facts, body)
     catalogue = load_catalogue()
-    policy = parameters.load_policy(policy_name or _usual_policy(question), catalogue)
+    policy = parameters.load_policy(policy_name, catalogue) if policy_name else _usual_policy(question, catalogue)
     answer = _answer(question, policy, catalogue)
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
@@ -148,13 +148,20 @@ def _recorded(exchange_id: str, files: Sequence[str]) -> Question:
     return Question(str(found["method"]), str(found["target"]), principal, has_body(found), None, found)
 
 
-def _usual_policy(question: Question) -> str:
+def _usual_policy(question: Question, catalogue: Catalogue) -> Policy:
+    """The policy if none is named: the one that a request was recorded under, if that is built in."""
     if question.recorded is None or not question.recorded["policy"]:
-        return parameters.DEFAULT_POLICY
+        return parameters.load_policy(parameters.DEFAULT_POLICY, catalogue)
     name = str(question.recorded["policy"])
     if name not in builtin_policy_names():
         raise click.UsageError(f"the policy was {quoted(name)}, which is not built in: give it by --policy FILE")
-    return name
+    policy = parameters.load_policy(name, catalogue)
+    if question.recorded["policy_revision"] not in (policy.revision, in_shadow(policy, catalogue).revision):
+        message = (
+            f"the policy was {quoted(name)}, and not the built-in one as it is now: give one by --policy NAME|FILE"
+        )
+        raise click.UsageError(message)
+    return policy
 
 
 def _answer(question: Question, policy: Policy, catalogue: Catalogue) -> Answer:

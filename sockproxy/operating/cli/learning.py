@@ -10,6 +10,7 @@ from sockproxy.data import builtin_policy_names
 from sockproxy.judging.policy import UNKNOWN_SELECTOR
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
+from sockproxy.operating.config.wording import quoted
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.learning import DEFAULT_NAME, learnt_policy
 from sockproxy.recording import trail
@@ -56,6 +57,8 @@ def learn(files: tuple[str, ...], against: str | None, name: str, denied: bool, 
     What passed counts, under shadow also what would have been denied. Files are audit trails in any order; - is
     standard input, *.gz is unpacked. The chain of each is checked, from wherever it begins.
     """
+    if name == against:
+        raise click.UsageError(f"a policy of the name {quoted(name)} would extend itself: give it another by --name")
     catalogue = load_catalogue()
     policy = parameters.load_policy(against, catalogue) if against is not None else None
     learner = Learner(catalogue, policy, with_denied=denied)

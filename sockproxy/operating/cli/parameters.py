@@ -52,8 +52,6 @@ def parse_policy_name(text: str) -> str:
     """A name that a policy of one's own may have."""
     if not re.fullmatch(POLICY_NAME.pattern, text, re.ASCII):
         raise click.BadParameter("a name has up to 63 letters, digits, dots, dashes and underscores")
-    if text in builtin_policy_names():
-        raise click.BadParameter(f"{quoted(text)} is the name of a built-in policy; choose another")
     return text
 
 

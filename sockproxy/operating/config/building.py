@@ -28,7 +28,7 @@ from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
-from sockproxy.operating.config.validation import Findings, validate
+from sockproxy.operating.config.validation import Advice, Findings, validate
 from sockproxy.operating.config.wording import Path, key_of, quoted
 
 SOCKET_MODE_DEFAULT = "0660"
@@ -49,16 +49,18 @@ def load_policy(reference: str, catalogue: Catalogue) -> Policy:
     return Policies(catalogue).find(reference, {}, "")
 
 
-def check_config(file: str, catalogue: Catalogue) -> None:
-    """Raises what `load_config` would; but a file with nothing but policies is as good."""
+def check_config(file: str, catalogue: Catalogue) -> tuple[Advice, ...]:
+    """What there is to say of a file that is right. Raises what `load_config` would; but a file with nothing but policies is
+    as good."""
     source = parse_source(file, read_text(file))
+    findings, policies = Findings(source), Policies(catalogue)
+    document = validate(source, findings)
     if _has_policies_only(source):
-        findings = Findings(source)
-        policies = Policies(catalogue)
-        policies.check_names(policies.compile(source, validate(source, findings), findings), findings)
-        findings.check()
+        policies.check_names(policies.compile(source, document, findings), findings)
     else:
-        _build(source, catalogue, os.path.dirname(file))
+        _Builder(source, findings, policies, os.path.dirname(file)).config(document)
+    findings.check()
+    return (*sorted(findings.advice, key=lambda one: one.finding.line), *policies.advice)
 
 
 def config_from_options(

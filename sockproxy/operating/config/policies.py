@@ -7,6 +7,7 @@ the catalogue. Must not know listeners. Begin at `Policies.find`; what a policy 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
+from typing import Any
 
 from sockproxy import data
 from sockproxy.errors import ConfigError, Finding
@@ -28,7 +29,7 @@ from sockproxy.judging.policy import (
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
 from sockproxy.operating.config.requirements import RequireDocument
 from sockproxy.operating.config.source import Source, parse_source, read_text
-from sockproxy.operating.config.validation import Findings, validate
+from sockproxy.operating.config.validation import Advice, Findings, validate
 from sockproxy.operating.config.wording import Path, did_you_mean, quoted, shortened
 
 POLICIES_MAX = 1000
@@ -44,11 +45,13 @@ class Policies:
         self.catalogue = catalogue
         self._builtin: dict[str, Policy] = {}
         self._files: dict[str, Mapping[str, Policy]] = {}
+        self.advice: list[Advice] = []
+        """On other files than the one that is read."""
 
     def find(self, reference: str, own: Mapping[str, Policy], folder: str) -> Policy:
         """The policy that a name or `FILE` or `FILE#name` refers to, `own` being those of the same file. Raises
         ConfigError, with findings that name the other file, or no file where there is no such name."""
-        if reference in own:
+        if reference in own:  # before a built-in one of that name: what is said nearest counts
             return own[reference]
         if reference in data.builtin_policy_names():
             return self.builtin(reference)
@@ -79,6 +82,7 @@ class Policies:
             policies = self.compile(source, validate(source, findings), findings)
             self.check_names(policies, findings)
             findings.check()
+            self.advice += findings.advice
             self._files[file] = policies
         if name in policies:
             return policies[name]
@@ -90,14 +94,14 @@ class Policies:
         return next(iter(policies.values()))
 
     def check_names(self, own: Mapping[str, Policy], findings: Findings) -> None:
-        """Adds a finding for every policy that has a built-in one's name and another meaning: who reads the name in a
-        metric or in the record must not be misled."""
+        """Adds what there is to say of names: of the one that no policy may have, and of those that built-in ones have. In
+        this file they are its own, and metrics and record call both by the one name."""
         if NOBODY in own:
             message = "what sockproxy calls the policy of those who are none of a listener's clients; choose another"
             findings.add(("policies", NOBODY), message)
         for name in own.keys() & set(data.builtin_policy_names()):
             if own[name].revision != self.builtin(name).revision:
-                findings.add(("policies", name), "the name of a built-in policy with another meaning; choose another")
+                findings.advise("note", ("policies", name), "takes the place of the built-in policy of that name here")
 
 
 class _Compilation:
@@ -135,7 +139,8 @@ class _Compilation:
             self.findings.add(("policies", name, "extends"), message)
         for name in waiting:
             if way := _way_back(name, waiting):
-                self.findings.add(("policies", name, "extends"), f"extends itself: {' extends '.join(way)}")
+                own = name in data.builtin_policy_names() and "; here that is not the built-in one of that name"
+                self.findings.add(("policies", name, "extends"), f"extends itself: {' extends '.join(way)}{own or ''}")
         return [*ordered, *waiting]
 
     def compile(self, name: str, document: PolicyDocument) -> Policy:
@@ -219,7 +224,17 @@ class _Compilation:
                 self.findings.add((*path, name), str(error))
                 continue
             required.append(Requirement(name, value, check, kind.reads_body))
+        self.advise(path, values)
         return tuple(required)
+
+    def advise(self, path: Path, values: Mapping[str, Any]) -> None:
+        """Warns of what a rule gives beside what it seems to give."""
+        from sockproxy.judging.requirements.bind_sources import gives_away
+
+        if "bind_sources" in values and (
+            told := gives_away(values["bind_sources"], values.get("read_only_binds", False))
+        ):
+            self.findings.advise("warning", (*path, "bind_sources"), told)
 
     def check_selector(self, path: Path, selector: str, versions: ApiVersions | None) -> None:
         """Adds a finding for a selector that means nothing, or (`versions` given) nothing that these versions have."""

@@ -8,7 +8,7 @@ not know what values mean. Begin at `validate`.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Document
@@ -30,12 +30,23 @@ from sockproxy.operating.config.source import Node, Source
 from sockproxy.operating.config.wording import Path, did_you_mean, key_of, nearest, quoted
 
 
+class Advice(NamedTuple):
+    """What is right, and may still not be what was meant."""
+
+    kind: Literal["note", "warning"]
+    finding: Finding
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.finding}"
+
+
 class Findings:
     """Collects what is wrong with one source. A place is given by its path; line and key follow from it."""
 
     def __init__(self, source: Source) -> None:
         self.file = source.file
         self.found: list[Finding] = list(source.findings)
+        self.advice: list[Advice] = []
         self.rebase(source.root)
 
     def rebase(self, root: Node) -> None:
@@ -48,13 +59,20 @@ class Findings:
 
     def add(self, path: Path, message: str) -> None:
         """Adds one finding; its line is that of the nearest thing above the path which is there."""
+        finding = self._finding(path, message)
+        if finding not in self.found[-2:]:  # a union of types fails once for each of them
+            self.found.append(finding)
+
+    def advise(self, kind: Literal["note", "warning"], path: Path, message: str) -> None:
+        """Adds what makes nothing wrong."""
+        self.advice.append(Advice(kind, self._finding(path, message)))
+
+    def _finding(self, path: Path, message: str) -> Finding:
         here = path
         while here not in self._places:
             here = here[:-1]
         node = self._places[here]
-        finding = Finding(self.file, node.line, key_of(node.path + path[len(here) :]), message)
-        if finding not in self.found[-2:]:  # a union of types fails once for each of them
-            self.found.append(finding)
+        return Finding(self.file, node.line, key_of(node.path + path[len(here) :]), message)
 
     def line_of(self, path: Path) -> int:
         """The line of something that is there."""
