@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 
 from sockproxy.data import builtin_policy_names, client_policy_names, load_docker_releases
 from sockproxy.errors import BadRequest
+from sockproxy.forwarding.shared import Entrance
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import judge
-from sockproxy.operating.cli import parameters, running
+from sockproxy.judging.policy import policy_of_nobody
+from sockproxy.operating.cli import choosing, parameters, running
 from sockproxy.operating.cli.root import Root
-from sockproxy.operating.config import load_policy
+from sockproxy.operating.config import load_config, load_policy
 from sockproxy.operating.known import load_catalogue
 from sockproxy.wire import http1
 from tests.cli_runs import run, run_process
@@ -257,17 +259,36 @@ def test_spread(args: str, expected: str) -> None:
         (["uid=0", "gid=0"], Peer("command line", "unix", uid=0, gid=0)),
         (["tls_subject=CN=ci-1,O=x"], Peer("command line", "tcp", tls_subject="CN=ci-1,O=x")),
         (["address=10.0.0.1:5"], Peer("command line", "tcp", address="10.0.0.1:5")),
+        (["address=10.0.0.1"], Peer("command line", "tcp", address="10.0.0.1:0")),
+        (["tls_san=DNS:A.b", "tls_san=URI:x"], Peer("command line", "tcp", tls_sans=("DNS:a.b", "URI:x"))),
+        (["tls_fingerprint=" + "AB:" * 31 + "AB"], Peer("command line", "tcp", tls_fingerprint="ab" * 32)),
         (["kind=unix", "exe="], Peer("command line", "unix", exe="")),
     ],
 )
-def test_parse_principal(words: list[str], peer: Peer) -> None:
-    assert parameters.parse_principal(words) == identify(peer)
+def test_parse_peer(words: list[str], peer: Peer) -> None:
+    assert parameters.parse_peer(words) == peer
 
 
 @pytest.mark.parametrize("word", ["uid=+5", "uid=1_0", "uid= 5", "uid=٣", "uid=", "uid=12345678901"])
 def test_numbers_are_digits(word: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a number"):
-        parameters.parse_principal([word])
+        parameters.parse_peer([word])
+
+
+FACTS_OF_PEERS = [
+    *("uid=1000", "uid=0", "exe=/usr/bin/docker", "address=10.1.2.3", "address=192.0.2.1:5"),
+    *("tls_subject=CN=ci-7", "tls_subject=CN=me", "tls_san=URI:spiffe://example.org/ops/1"),
+]
+
+
+@given(st.sampled_from([0, 1, 2]), st.lists(st.sampled_from(FACTS_OF_PEERS), max_size=3, unique_by=lambda one: one[:5]))
+def test_the_policy_is_chosen_as_the_proxy_chooses_it(at: int, facts: list[str]) -> None:
+    config = load_config(str(CASES / "cli" / "clients.yaml"), CATALOGUE)
+    listener = config.listeners[at]
+    policy, peer, _ = choosing.choose(None, config, listener.name, facts, CATALOGUE)
+    nobody = policy_of_nobody(CATALOGUE)
+    gate = Entrance(listener.name, listener.clients, nobody).gate_of(peer)
+    assert (policy.name, policy.revision) == (gate.policy.name, gate.policy.revision)
 
 
 # serve, demo

@@ -18,7 +18,7 @@ from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.clients import Match, holds
+from sockproxy.judging.clients import Match, first_of
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
@@ -131,10 +131,8 @@ class Entrance:
 
     def gate_of(self, peer: Peer) -> Gate:
         """The gate of the first client whose match holds."""
-        for match, gate in self._gates:
-            if holds(match, peer):
-                return gate
-        return self._for_nobody
+        at = first_of((match for match, _ in self._gates), peer)
+        return self._for_nobody if at is None else self._gates[at][1]
 
 
 class Proxy:

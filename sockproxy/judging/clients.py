@@ -1,7 +1,7 @@
 """Who somebody is by what is known of them: whether a match holds of a peer.
 
 Owns what a match may ask, how it is written, and when it holds. Must not know how the facts of a peer are gathered
-(`forwarding.listener`, `forwarding.tls`) nor what a policy means. Begin at `KEYS`, then `holds`.
+(`forwarding.listener`, `forwarding.tls`) nor what a policy means. Begin at `KEYS`, then `holds`, `first_of`.
 
 All that a match asks has to hold; a fact that is not known meets nothing. `*` stands for any characters, `?` for one:
 
@@ -17,7 +17,7 @@ All that a match asks has to hold; a fact that is not known meets nothing. `*` s
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple
@@ -47,6 +47,11 @@ ANYBODY = Match()
 def holds(match: Match, peer: Peer) -> bool:
     """Whether all that a match asks is so."""
     return all(KEYS[key].meets(wanted, peer) for key, wanted in match.asked)
+
+
+def first_of(matches: Iterable[Match], peer: Peer) -> int | None:
+    """The place of the first match that holds; None if none does."""
+    return next((at for at, match in enumerate(matches) if holds(match, peer)), None)
 
 
 def parse_key(key: str, value: str | int) -> Wanted:

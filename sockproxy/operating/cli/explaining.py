@@ -1,8 +1,8 @@
 """`sockproxy explain`: whether a policy lets a request pass, and why.
 
 Owns how an answer is told, and which request is meant: one that is typed, or one that was recorded. The answer itself is
-`asking`'s, which rules were tried is `judging.trial`'s. Begin at `explain`. Ruled by: DESIGN, "The command line" (the
-JSON object), and its exit codes: 0 allow, 1 deny.
+`asking`'s, which policy is asked `choosing`'s, which rules were tried is `judging.trial`'s. Begin at `explain`. Ruled by:
+DESIGN, "The command line" (the JSON object), and its exit codes: 0 allow, 1 deny.
 """
 
 import re
@@ -13,15 +13,16 @@ import click
 import orjson
 from click.shell_completion import CompletionItem
 
-from sockproxy.data import builtin_policy_names
 from sockproxy.judging.catalogue import UNKNOWN, Catalogue
 from sockproxy.judging.identity import Principal, identify
 from sockproxy.judging.judge import IGNORED_BODY_BYTES
-from sockproxy.judging.policy import Effect, Policy, in_shadow
+from sockproxy.judging.policy import Effect, Policy
 from sockproxy.judging.trial import Trial, try_rules
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.asking import BAD_REQUEST, Answer, ask
+from sockproxy.operating.cli.choosing import Choice, choose, choose_recorded
 from sockproxy.operating.cli.exits import ExitCode
+from sockproxy.operating.config import load_config
 from sockproxy.operating.config.wording import quoted
 from sockproxy.operating.known import load_catalogue
 from sockproxy.recording import trail
@@ -33,7 +34,8 @@ _COLOURS = {Effect.ALLOW: "green", Effect.DENY: "red"}
 
 
 class Question(NamedTuple):
-    """A request, as it is asked about. `recorded`: the event that it was found in."""
+    """A request, as it is asked about. `recorded`: the event that it was found in. `client`: which of a
+    listener's clients asks, for people."""
 
     method: str
     raw_target: str
@@ -41,6 +43,7 @@ class Question(NamedTuple):
     has_body: bool
     body: bytes | None = None
     recorded: Event | None = None
+    client: str = ""
 
 
 def complete_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -61,6 +64,7 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
         "sockproxy explain POST /containers/web/pause",
         "sockproxy explain --policy readonly GET /v1.44/containers/web/export",
         "sockproxy explain --policy ./ci.yaml --as uid=1000 POST /containers/create",
+        "sockproxy explain --config ./all.yaml --as tls_subject=CN=ci-7 GET /info",
         "sockproxy explain --policy ./ci.yaml --audit 01f3a9-42 audit.jsonl",
         "sockproxy explain --format json GET /info",
     )
@@ -72,9 +76,17 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
     "policy_name",
     shell_complete=parameters.complete_policy,
     metavar="NAME|FILE",
-    help=f"A built-in policy, or a file. [default: {parameters.DEFAULT_POLICY}; with --audit the recorded one, if it "
-    "is built in]",
+    help=f"A built-in policy, one of --config, or a file. [default: {parameters.DEFAULT_POLICY}; with --audit the "
+    "recorded one, if it is built in or of --config]",
 )
+@click.option(
+    "--config",
+    "-c",
+    "config_file",
+    metavar="FILE",
+    help="A configuration: without --policy, whoever asks meets the policy that its listener has for them.",
+)
+@click.option("--listener", "listener", metavar="NAME|URL", help="Which listener of --config, where it has several.")
 @click.option("--body", type=click.File("rb"), metavar="FILE", help="The request's body; - is standard input.")
 @click.option(
     "--as",
@@ -93,6 +105,8 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
 @click.argument("words", nargs=-1, metavar="METHOD TARGET | AUDIT...", shell_complete=complete_words)
 def explain(
     policy_name: str | None,
+    config_file: str | None,
+    listener: str | None,
     body: IO[bytes] | None,
     facts: tuple[str, ...],
     exchange_id: str | None,
@@ -102,17 +116,25 @@ def explain(
     """Say whether a policy lets the request METHOD TARGET pass, and why.
 
     The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
-    TARGET begins with a slash, with or without a version (/v1.44/info, /info). With --audit the request is one that
-    was recorded, and the answer what the policy says of it now.
+    TARGET begins with a slash, with or without a version (/v1.44/info, /info). With --config it is also told which of
+    the listener's clients who asks is. With --audit the request is one that was recorded, and the answer what the
+    policy says of it now.
     """
+    catalogue = load_catalogue()
+    config = None if config_file is None else load_config(config_file, catalogue)
+    if listener is not None and (config is None or policy_name is not None or exchange_id is not None):
+        raise click.UsageError("--listener is for --config, and without --policy and --audit")
     if exchange_id is not None:
         if body is not None or facts:
             raise click.UsageError("--audit says it all: neither --as nor --body can stand beside it")
-        question = _recorded(exchange_id, words)
+        event = _recorded(exchange_id, words)
+        choice = choose_recorded(policy_name, config, event, catalogue)
+        question = _asked_again(event, choice)
     else:
-        question = _typed(words, facts, body)
-    catalogue = load_catalogue()
-    policy = parameters.load_policy(policy_name, catalogue) if policy_name else _usual_policy(question, catalogue)
+        method, target = _two(words)
+        choice = choose(policy_name, config, listener, facts, catalogue)
+        question = _typed(method, target, choice, body)
+    policy = choice.policy
     answer = _answer(question, policy, catalogue)
     if form == "json":
         click.echo(orjson.dumps(_as_object(answer)))
@@ -122,17 +144,27 @@ def explain(
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
 
-def _typed(words: Sequence[str], facts: Sequence[str], body: IO[bytes] | None) -> Question:
+def _two(words: Sequence[str]) -> Sequence[str]:
     if len(words) < 2:
         raise click.UsageError(f"Missing argument '{('METHOD', 'TARGET')[len(words)]}'.")
     if len(words) > 2:
         raise click.UsageError(f"Got unexpected extra argument ({words[2]})")
-    method, target = words
+    return words
+
+
+def _typed(method: str, target: str, choice: Choice, body: IO[bytes] | None) -> Question:
     sent = b"" if body is None else body.read()
-    return Question(method, target, parameters.parse_principal(facts), len(sent) > IGNORED_BODY_BYTES, sent)
+    return Question(method, target, identify(choice.peer), len(sent) > IGNORED_BODY_BYTES, sent, client=choice.client)
 
 
-def _recorded(exchange_id: str, files: Sequence[str]) -> Question:
+def _asked_again(event: Event, choice: Choice) -> Question:
+    # What a body was, a record does not say: what is required of one is not met.
+    return Question(
+        str(event["method"]), str(event["target"]), identify(choice.peer), has_body(event), None, event, choice.client
+    )
+
+
+def _recorded(exchange_id: str, files: Sequence[str]) -> Event:
     if not files:
         raise click.UsageError("Missing argument 'AUDIT...'.")
     found: Event | None = None
@@ -143,29 +175,11 @@ def _recorded(exchange_id: str, files: Sequence[str]) -> Question:
                 break
     if found is None:
         raise click.UsageError(f"no request {quoted(exchange_id)} in {', '.join(files)}")
-    principal = identify(trail.peer_of(found))
-    # What a body was, a record does not say: what is required of one is not met.
-    return Question(str(found["method"]), str(found["target"]), principal, has_body(found), None, found)
-
-
-def _usual_policy(question: Question, catalogue: Catalogue) -> Policy:
-    """The policy if none is named: the one that a request was recorded under, if that is built in."""
-    if question.recorded is None or not question.recorded["policy"]:
-        return parameters.load_policy(parameters.DEFAULT_POLICY, catalogue)
-    name = str(question.recorded["policy"])
-    if name not in builtin_policy_names():
-        raise click.UsageError(f"the policy was {quoted(name)}, which is not built in: give it by --policy FILE")
-    policy = parameters.load_policy(name, catalogue)
-    if question.recorded["policy_revision"] not in (policy.revision, in_shadow(policy, catalogue).revision):
-        message = (
-            f"the policy was {quoted(name)}, and not the built-in one as it is now: give one by --policy NAME|FILE"
-        )
-        raise click.UsageError(message)
-    return policy
+    return found
 
 
 def _answer(question: Question, policy: Policy, catalogue: Catalogue) -> Answer:
-    method, raw_target, principal, is_body, body, recorded = question
+    method, raw_target, principal, is_body, body, recorded, _ = question
     if recorded is not None and recorded["reason"] == BAD_REQUEST:
         reason = f"{BAD_REQUEST}: it could not be read, and no policy was asked"
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", reason, None)
@@ -205,6 +219,7 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     note = "" if answer.facts else "no rule that may decide looks into the body; it counts only that there is one"
     return [
         ("recorded", _history(question.recorded) if question.recorded else ""),
+        ("client", question.client),
         ("policy", answer.policy),
         ("shadow", f"enforced, it would be {answer.shadow}" if answer.shadow else ""),
         ("api", str(target.version or "unversioned") if target else ""),

@@ -5,7 +5,7 @@ functions raise `click.BadParameter`, which ends with exit code 2; `complete_` f
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
@@ -14,7 +14,8 @@ from click.shell_completion import CompletionItem
 from sockproxy.data import builtin_policy_names, load_docker_releases, load_operations
 from sockproxy.errors import ConfigError
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
-from sockproxy.judging.identity import Peer, PeerKind, Principal, identify
+from sockproxy.judging.clients import parse_key
+from sockproxy.judging.identity import Peer, PeerKind
 from sockproxy.judging.policy import Policy
 from sockproxy.operating import config
 from sockproxy.operating.config.document import POLICY_NAME
@@ -80,12 +81,32 @@ def parse_api_version(text: str) -> ApiVersion:
     return version
 
 
-def parse_principal(words: Iterable[str]) -> Principal:
+def parse_peer(words: Iterable[str]) -> Peer:
     """`uid=0`, `exe=/bin/sh`, ... -> who asks; without a word, a unix peer of which nothing is known."""
-    facts = dict(_parse_fact(word) for word in words)
-    is_remote = "address" in facts or "tls_subject" in facts
-    kind: PeerKind = "tcp" if facts.pop("kind", "tcp" if is_remote else "unix") == "tcp" else "unix"
-    return identify(Peer("command line", kind, **facts))
+    return as_peer(parse_facts(words), "unix", "command line")
+
+
+def parse_facts(words: Iterable[str]) -> dict[str, Any]:
+    """What is said of who asks, by the names of a peer's facts."""
+    facts: dict[str, Any] = {}
+    for key, value in map(_parse_fact, words):
+        if key == "tls_san":  # of which a certificate may have several
+            facts["tls_sans"] = (*facts.get("tls_sans", ()), value)
+        else:
+            facts[key] = value
+    return facts
+
+
+def kind_of(facts: Mapping[str, Any]) -> PeerKind | None:
+    """How who has these facts is connected; None if they do not tell."""
+    told = facts.get("kind", "tcp" if facts.keys() & _REMOTE else "unix" if facts else None)
+    return None if told is None else "tcp" if told == "tcp" else "unix"
+
+
+def as_peer(facts: Mapping[str, Any], usual_kind: PeerKind, listener: str) -> Peer:
+    """The peer of these facts at a listener, of the usual kind if they do not tell theirs."""
+    others = {key: value for key, value in facts.items() if key != "kind"}
+    return Peer(listener, kind_of(facts) or usual_kind, **others)
 
 
 def complete_policy(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -170,6 +191,21 @@ def _parse_fact(word: str) -> tuple[str, Any]:
         raise click.BadParameter(f"{key}: {error}", param_hint="--as") from error
 
 
+def _parse_address(text: str) -> str:
+    """An address with its port, which nobody needs to know."""
+    return text if ":" in text else f"{text}:0"
+
+
+def _parse_fingerprint(text: str) -> str:
+    return str(parse_key("tls_fingerprint", text))
+
+
+def _parse_san(text: str) -> str:
+    return str(parse_key("tls_san", text))
+
+
+_REMOTE = frozenset({"address", "tls_subject", "tls_sans", "tls_fingerprint"})
+
 FACTS: dict[str, Callable[[str], str | int]] = {
     "kind": _parse_kind,
     "uid": _parse_number,
@@ -178,6 +214,8 @@ FACTS: dict[str, Callable[[str], str | int]] = {
     "exe": str,
     "container": str,
     "tls_subject": str,
-    "address": str,
+    "tls_san": _parse_san,
+    "tls_fingerprint": _parse_fingerprint,
+    "address": _parse_address,
 }
-"""What `--as` can say of who asks, and how its value is read; the words are the audit event's."""
+"""What `--as` can say of who asks, and how its value is read; the words are those of the audit event and of a match."""
