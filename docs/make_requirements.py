@@ -41,7 +41,8 @@ not met. A requirement stands in a rule only with operations that it can speak o
 - A start below API 1.24 may carry a HostConfig, which takes the place of the container's and is judged like that of a create.
   A start without one changes nothing, and meets what is required of it.
 - An update leaves what it does not name, and is judged by what it names.
-- A service must be one of containers; plugins and other tasks do not meet what is said of containers.
+- A service must be one of containers; plugins and other tasks do not meet what is said of containers. Nor does an update that
+  rolls back, since the engine then takes another spec than the one in the request.
 
 A refusal names the field and its value: `HostConfig.Binds[0] has the source "/etc"; bind_sources allows /srv/**`.
 

@@ -34,5 +34,8 @@ def listed(values: Iterable[str]) -> str:
 
 
 def _cut(text: str) -> str:
+    # hot: fields are named before it is known whether they fail.
+    if len(text) <= SHOWN_CHARACTERS_MAX and text.isprintable():
+        return text
     kept = text[:SHOWN_CHARACTERS_MAX] + ("..." if len(text) > SHOWN_CHARACTERS_MAX else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in kept)

@@ -16,7 +16,9 @@ from sockproxy.operating.config.shapes import Choice, Constant, Flag, Keys, List
 FORMAT_VERSION = 1
 
 TEXT = Text()
-_POLICY_REFERENCE = "A built-in policy, one of this file, or a file (FILE.yaml, FILE.yaml#name), relative to this file."
+_POLICY_REFERENCE = (
+    "A policy of this file, a built-in one, or a file (FILE.yaml, FILE.yaml#name), relative to this file."
+)
 _POLICY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _POLICY_NAME_FORM = "the name of a policy has up to 63 letters, digits, dots, dashes and underscores"
 POLICY_NAME = Text("expected the name of a policy", pattern=_POLICY_NAME)
@@ -76,7 +78,7 @@ class PolicyDocument:
     """A policy. What no allow rule selects is denied; what a deny rule selects is denied, whatever allows it."""
 
     extends: tuple[str, ...] = key(
-        ListOf(POLICY_NAME), "Policies, built-in or of this file, whose rules are added to this one's.", default=()
+        ListOf(POLICY_NAME), "Policies, of this file or built-in, whose rules are added to this one's.", default=()
     )
     api_versions: ApiVersionsDocument | None = key(
         Keys(ApiVersionsDocument, "API versions"),

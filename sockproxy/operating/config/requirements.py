@@ -147,9 +147,9 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "all, since it is the kernel that reads it, behind links. Symbolic links are not followed: list only "
         "directories in which no client can make links, or a link to `/` is all it takes. Whoever may bind one for writing can "
         "make them there: require `read_only_binds` beside this, or trust them with the host. VolumesFrom is refused, since "
-        "the request does not tell what it brings. A named volume is what it was made as: judge `VolumeCreate` by the same "
-        "requirement, and keep others from making volumes. Options of other volume drivers, and of local volumes that are "
-        "neither binds nor tmpfs, are refused.",
+        "the request does not tell what it brings, and so is a start out of a checkpoint in another directory. A named volume "
+        "is what it was made as: judge `VolumeCreate` by the same requirement, and keep others from making volumes. Options "
+        "of other volume drivers, and of local volumes that are neither binds nor tmpfs, are refused.",
         "read_only_binds": "For a local volume that binds, `o` has to have `ro`. ReadOnlyNonRecursive counts as writable. "
         "Below API 1.44, and in a volume with `rbind`, what is mounted beneath a bound directory stays writable.",
         "images": "Where the engine takes all tags (a pull or push without one) the pattern has to take all: `busybox:*`. "

@@ -10,7 +10,7 @@ from sockproxy.judging.requirements.facts import Unmet
 from sockproxy.judging.requirements.pod_security.controls import CONTROLS, Control, Level
 from sockproxy.judging.requirements.pod_security.fields import EMBEDDED, HELD, UNRESTRICTED
 from sockproxy.judging.requirements.pod_security.rules import ANYTHING, Rule, any_of
-from sockproxy.judging.requirements.wording import bare, keyed
+from sockproxy.judging.requirements.wording import bare
 
 _ZEROS: tuple[object, ...] = (None, False, 0, "", [], {})
 
@@ -43,7 +43,8 @@ def judge(tree: Tree, value: Any, path: str = "") -> Unmet | None:
         return _judge_fields(tree, value, f"{path}." if path else "")
     if tree.element is None or not value:
         return None
-    return _judge_elements(tree.element, value.items() if tree.kind == "map" else enumerate(value), path)
+    steps = ((bare(key), inner) for key, inner in value.items()) if tree.kind == "map" else enumerate(value)
+    return _judge_elements(tree.element, steps, path)
 
 
 def _judge_fields(tree: Tree, value: Mapping[str, Any], path: str) -> Unmet | None:
@@ -64,7 +65,7 @@ def _judge_fields(tree: Tree, value: Mapping[str, Any], path: str) -> Unmet | No
 
 def _judge_elements(element: Tree, steps: Iterable[tuple[Any, Any]], path: str) -> Unmet | None:
     for step, value in steps:
-        if (unmet := judge(element, value, keyed(path, str(step)))) is not None:
+        if (unmet := judge(element, value, f"{path}[{step}]")) is not None:
             return unmet
     return None
 
