@@ -218,6 +218,67 @@ def test_audit_show_filters_and_passes_json_on() -> None:
     assert len(named) == sum(each["operation"] == "ContainerList" for each in events)
 
 
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("--principal", "uid:10*"), 9),
+        (("--principal", "uid:0"), 0),
+        (("--container", "web"), 4),
+        (("--container", "x"), 0),
+        (("--since", "2025-01-01T00:00:00.251Z"), 5),
+        (("--until", "2025-01-01T00:00:00.251Z"), 4),
+        (("--since", "2h"), 0),
+    ],
+)
+def test_audit_show_of_whom_and_when(args: tuple[str, ...], expected: int) -> None:
+    assert len(run("audit", "show", *args, str(TRAIL)).stdout.splitlines()) == expected
+
+
+def test_audit_show_takes_no_wrong_time() -> None:
+    result = run("audit", "show", "--since", "yesterday", str(TRAIL))
+    assert (result.exit_code, "expected a time" in result.stderr) == (2, True)
+
+
+def test_audit_show_follows(tmp_path: Path) -> None:
+    lines = TRAIL.read_bytes().splitlines(keepends=True)
+    growing = tmp_path / "audit.jsonl"
+    growing.write_bytes(lines[0])
+    command = [sys.executable, "-m", "sockproxy", "audit", "show", "--follow", "--format", "json", str(growing)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process, growing.open("ab", buffering=0) as writer:
+        assert process.stdout is not None
+        for line in lines[1:]:
+            process.stdout.readline()
+            writer.write(line)
+        assert json.loads(process.stdout.readline()) == json.loads(lines[-1])
+        process.terminate()
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("csv", "stage,count\ndecided,4\ncompleted,5\n"),
+        ("json", '{"stage":"decided","count":4}\n{"stage":"completed","count":5}\n'),
+        ("table", "stage      count\ndecided    4\ncompleted  5\n"),
+    ],
+)
+def test_audit_query(form: str, expected: str) -> None:
+    sql = "SELECT stage, count(*) AS count FROM events GROUP BY stage ORDER BY stage DESC"
+    assert run("audit", "query", "--format", form, sql, str(TRAIL)).stdout == expected
+
+
+def test_audit_query_says_what_is_wrong() -> None:
+    result = run("audit", "query", "SELECT operatoin FROM events", str(TRAIL))
+    assert (result.exit_code, "operatoin" in result.stderr) == (2, True)
+
+
+def test_audit_export_and_the_summary_of_it(tmp_path: Path) -> None:
+    lake = str(tmp_path / "lake")
+    assert run("audit", "export", "--to", lake, "--host", "h1", str(TRAIL)).stdout.startswith("9 events")
+    told = [run("audit", "summary", "--format", "json", source).stdout for source in (str(TRAIL), lake)]
+    assert told[0] == told[1]
+    assert run("audit", "export", "--to", lake, "--host-pattern", "x", str(TRAIL)).exit_code == 2
+
+
 def test_audit_summary_json_counts_each_request_once() -> None:
     events = [json.loads(line) for line in TRAIL.read_text().splitlines()]
     summary = json.loads(run("audit", "summary", "--format", "json", str(TRAIL)).stdout)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sockproxy.errors import ConfigError
 from sockproxy.recording import trail
 from sockproxy.recording.event import GENESIS, chain_hash
-from sockproxy.recording.trail import BreakKind, describe, read_events, summarise, verify
+from sockproxy.recording.trail import BreakKind, describe, read_events, verify
 
 CASE = Path(__file__).parent / "cases" / "audit_trail.jsonl"
 LINES = CASE.read_bytes().splitlines(keepends=True)
@@ -191,30 +191,6 @@ def test_what_is_no_event_is_an_error(tmp_path: Path, line: bytes) -> None:
     with pytest.raises(ConfigError) as error:
         list(read_events([file_of(tmp_path, [LINES[0], line])]))
     assert error.value.findings[0].line == 2
-
-
-def test_summary_counts_each_request_once() -> None:
-    summary = summarise(read_events([str(CASE)]))
-    assert (summary.lines, summary.requests) == (9, 5)
-    assert summary.effects == {"allow": 2, "deny": 3}
-    assert summary.operations == {
-        ("ContainerList", "allow"): 1,
-        ("ContainerStart", "allow"): 1,
-        ("ContainerAttach", "deny"): 1,
-        ("unknown", "deny"): 2,
-    }
-    assert summary.principals == {("uid:1000", "allow"): 2, ("uid:1000", "deny"): 3}
-    assert summary.listeners == {"unix:///run/docker.sock": 5}
-    assert summary.policies == {"ci": 4, "none": 1}
-    assert summary.statuses == {"200": 1, "204": 1, "403": 2, "400": 1}
-    assert summary.shadow_denials == {("ContainerStart", "ci", "no rule allows it"): 1}
-    assert summary.denials == {
-        ("ContainerAttach", "ci", "no rule allows it"): 1,
-        ("unknown", "ci", "no rule allows it"): 1,
-        ("unknown", "none", "bad-request"): 1,
-    }
-    assert (summary.bytes_in, summary.bytes_out) == (0, 4711)
-    assert (summary.first_time, summary.last_time) == ("2025-01-01T00:00:00.250500Z", "2025-01-01T00:00:00.251000Z")
 
 
 PRINCIPALS = [

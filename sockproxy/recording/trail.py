@@ -1,4 +1,4 @@
-"""Trails read back: is the chain whole, what happened, how often.
+"""Trails read back: is the chain whole, and what happened.
 
 Owns the reading of audit files, in the order in which they are given (oldest first; `.gz` as log rotation leaves them),
 line by line and in bounded memory. Must not know how lines come about; what a line says and how lines are chained is
@@ -11,9 +11,9 @@ the process ended before its next event) is counted in `trails`, and no break: a
 import gzip
 import json
 import zlib
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -22,7 +22,6 @@ import orjson
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.judging.identity import Peer, PeerKind
 from sockproxy.recording.event import (
-    BAD_REQUEST,
     EVENT_VERSION,
     FIELDS,
     GENESIS,
@@ -88,26 +87,6 @@ class Report:
         return self.broken is None
 
 
-@dataclass(slots=True)
-class Summary:
-    """What a trail tells, counted. A request counts once: by its decision, or as one that could not be read."""
-
-    lines: int = 0
-    requests: int = 0
-    first_time: str = ""
-    last_time: str = ""
-    bytes_in: int = 0
-    bytes_out: int = 0
-    effects: Counter[str] = field(default_factory=Counter)
-    operations: Counter[tuple[str, str]] = field(default_factory=Counter)  # (operation, effect)
-    principals: Counter[tuple[str, str]] = field(default_factory=Counter)  # (principal, effect)
-    listeners: Counter[str] = field(default_factory=Counter)
-    policies: Counter[str] = field(default_factory=Counter)  # "none" where the request could not be read
-    statuses: Counter[str] = field(default_factory=Counter)  # "none" where the client got no answer
-    denials: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (operation, policy, reason)
-    shadow_denials: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # passed, but would be denied
-
-
 def verify(paths: Sequence[str], *, expected_last_hash: str = "", previous_hash: str = GENESIS) -> Report:
     """Checks the chain over the files. `previous_hash`: that of the line before the first, if older files are not at
     hand. Raises ConfigError for a file that cannot be read."""
@@ -132,7 +111,7 @@ def read_events(paths: Sequence[str]) -> Iterator[Event]:
             raise ConfigError((Finding(line.file, line.number, "", _TOO_LONG),))
         if not line.raw.endswith(b"\n"):
             continue
-        event = _parse(line.raw)
+        event = parse_line(line.raw)
         if isinstance(event, str):
             raise ConfigError((Finding(line.file, line.number, "", event),))
         yield event
@@ -151,20 +130,6 @@ def read_verified(paths: Sequence[str]) -> Iterator[Event]:
             if event is None:
                 raise ConfigError((verifier.finding(),))
             yield event
-
-
-def summarise(events: Iterable[Event]) -> Summary:
-    """Counts events."""
-    summary = Summary()
-    for event in events:
-        summary.lines += 1
-        summary.first_time = summary.first_time or _text(event, "time")
-        summary.last_time = _text(event, "time")
-        if event["stage"] == "decided" or event["reason"] == BAD_REQUEST:
-            _count_request(summary, event)
-        if event["stage"] == "completed":
-            _count_outcome(summary, event)
-    return summary
 
 
 def describe(event: Event) -> str:
@@ -190,7 +155,7 @@ def operation_of(event: Event) -> str:
 
 def peer_of(event: Event) -> Peer:
     """Who asked, as the judge was told."""
-    principal = cast("dict[str, Any]", event["principal"])  # an object, as _parse made sure
+    principal = cast("dict[str, Any]", event["principal"])  # an object, as parse_line made sure
     facts: dict[str, Any] = {key: principal.get(key) for key in PRINCIPAL_FIELDS if key != "kind"}
     kind: PeerKind = "tcp" if principal.get("kind") == "tcp" else "unix"
     return Peer(_text(event, "listener"), kind, **facts)
@@ -198,7 +163,7 @@ def peer_of(event: Event) -> Peer:
 
 def principal_of(event: Event) -> str:
     """Who asked, as short as it is telling: TLS subject, container, uid, or address without its port."""
-    principal = cast("dict[str, object]", event["principal"])  # an object, as _parse made sure
+    principal = cast("dict[str, object]", event["principal"])  # an object, as parse_line made sure
     for key in ("tls_subject", "container"):
         if principal.get(key):
             return str(principal[key])
@@ -243,7 +208,7 @@ class _Verifier:
         if not line.raw.endswith(b"\n"):
             self._break(BreakKind.TORN, "ends within a line: its writer was interrupted, or the rest was removed")
             return None
-        event = _parse(line.raw)
+        event = parse_line(line.raw)
         if isinstance(event, str):
             self._break(BreakKind.UNREADABLE, event)
             return None
@@ -253,7 +218,7 @@ class _Verifier:
             self._break(BreakKind.CHANGED, f"seq {event['seq']} does not carry its own hash")
             return None
         self._hash = self._hash or prev
-        if not self._is_linked(cast("int", event["seq"]), prev, claimed):  # an integer, as _parse made sure
+        if not self._is_linked(cast("int", event["seq"]), prev, claimed):  # an integer, as parse_line made sure
             return None
         self._count(event, claimed)
         return event
@@ -342,7 +307,7 @@ def _open(path: str) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb"))
 
 
-def _parse(raw: bytes) -> Event | str:
+def parse_line(raw: bytes) -> Event | str:
     """The event, or what is wrong with the line."""
     try:
         event = orjson.loads(raw)
@@ -386,25 +351,3 @@ def _text(event: Event, key: str) -> str:
 def _number(event: Event, key: str) -> float:
     value = event[key]
     return value if isinstance(value, int | float) else 0
-
-
-def _count_request(summary: Summary, event: Event) -> None:
-    operation, effect = operation_of(event), _text(event, "effect")
-    policy = _text(event, "policy") or "none"
-    denial = (operation, policy, _text(event, "reason"))
-    summary.requests += 1
-    summary.effects[effect] += 1
-    summary.operations[operation, effect] += 1
-    summary.principals[principal_of(event), effect] += 1
-    summary.listeners[_text(event, "listener")] += 1
-    summary.policies[policy] += 1
-    if effect == "deny":
-        summary.denials[denial] += 1
-    if event["shadow"] == "deny":
-        summary.shadow_denials[denial] += 1
-
-
-def _count_outcome(summary: Summary, event: Event) -> None:
-    summary.statuses[_text(event, "status") or "none"] += 1
-    summary.bytes_in += int(_number(event, "bytes_in"))
-    summary.bytes_out += int(_number(event, "bytes_out"))

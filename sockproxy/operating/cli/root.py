@@ -36,7 +36,7 @@ COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy -
         "sockproxy.operating.cli.importing:import_",
         "Turn the settings of another socket proxy into a policy.",
     ),
-    "audit": ("sockproxy.operating.cli.audit:audit", "Verify, read and count audit trails."),
+    "audit": ("sockproxy.operating.cli.audit:audit", "Verify, read, count and query audit trails."),
     "schema": ("sockproxy.operating.cli.checking:schema", "Print the JSON Schema of the configuration, for editors."),
     "demo": ("sockproxy.operating.cli.running:demo", "Try it out: an embedded engine with the proxy in front."),
 }
