@@ -106,6 +106,13 @@ class AuditRefused(SockproxyError):
         self.sink = sink
 
 
+class RecordingRefused(SockproxyError):
+    """A session that has to be recorded cannot be."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the session cannot be recorded: {detail}")
+
+
 class Finding(NamedTuple):
     """One thing that is wrong in a configuration. `line` counts from 1, 0 where no line can be named."""
 

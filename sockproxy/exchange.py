@@ -6,7 +6,7 @@ A mutable slots class on purpose: one lives as long as its request, and `replace
 """
 
 from enum import IntEnum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.judging.catalogue import ApiVersion, Classified
@@ -51,6 +51,15 @@ answered and completed at (seconds of the monotonic clock); status, length of th
 parts would cost as much as all else that is done to tell it."""
 
 
+class Recorded(NamedTuple):
+    """The recording of a session that has ended. `is_cut`: it ends before the session did."""
+
+    file: str
+    sha256: str
+    bytes: int
+    is_cut: bool
+
+
 class Exchange:
     """One request and its outcome. Times: `*_at` are seconds of the monotonic clock, 0.0 where it did not happen;
     `received_time` is seconds since the epoch. Byte counts are of bodies and tunnels, without heads and chunk framing."""
@@ -75,6 +84,7 @@ class Exchange:
         "principal",
         "received_at",
         "received_time",
+        "recording",
         "stage",
         "status",
         "target",
@@ -99,6 +109,7 @@ class Exchange:
         self.detail = ""  # one line for people: what was wrong, for whatever did not end well
         self.status = 0  # what the client was answered; 0: nothing
         self.is_tunnel = False  # the answer became a tunnel
+        self.recording: Recorded | None = None  # of its session
         self.bytes_in = 0
         self.bytes_out = 0
         self.decided_at = 0.0

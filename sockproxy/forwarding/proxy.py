@@ -10,7 +10,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone
+from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone, RecordingRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.answering import answer, refuse_above_limit, refuse_while_draining, reject
 from sockproxy.forwarding.express import Caller, Line, Outcome, learn
@@ -52,7 +52,9 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await refuse_while_draining(proxy, client, exchange, head)
-    trip = RoundTrip(proxy, client, exchange, head, judgement)
+    operation = judgement.classified.operation
+    record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
+    trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
     if proxy.has_express and gate.may_learn:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     acting = _act(proxy, client, exchange, head, judgement, trip)
@@ -135,7 +137,7 @@ async def _act(
             message = denial_message(operation.operation_id if operation else "", judgement.decision)
             return await answer(proxy, client, exchange, head, Stage.DENIED, 403, message)
         return await trip.run()
-    except AuditRefused as error:
+    except (AuditRefused, RecordingRefused) as error:
         return await answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")
     except EngineError as error:
         exchange.engine_error_reason = error.reason

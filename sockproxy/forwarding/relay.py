@@ -110,6 +110,22 @@ class ConnectionCut:
         self.count += count
 
 
+class KeptCut(ConnectionCut):
+    """The same, and somebody keeps a copy. `keep` says whether the bytes may go on."""
+
+    __slots__ = ("_keep",)
+    sight = Sight.KEEPING
+    unseen_max = 0
+
+    def __init__(self, keep: Callable[[bytes], bool]) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def cut(self, data: Data) -> tuple[Data, int]:
+        self.count += len(data)
+        return (data if self._keep(bytes(data)) else b""), len(data)
+
+
 class ChunkedCut:
     """A chunked body; `Form` says in which form it goes on."""
 

@@ -9,16 +9,18 @@ closes the engine's connection; an engine that is gone within an answer closes t
 
 import asyncio
 import time
+from collections.abc import Callable
 from math import ceil
 
-from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone
+from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone, RecordingRefused
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.deadlines import Deadline
-from sockproxy.forwarding.relay import ConnectionCut, Relay, request_cut, response_cut
-from sockproxy.forwarding.shared import Proxy
+from sockproxy.forwarding.relay import ConnectionCut, KeptCut, Relay, request_cut, response_cut
+from sockproxy.forwarding.shared import Proxy, Recording
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Operation, Traffic
 from sockproxy.judging.judge import Judgement
+from sockproxy.judging.policy import Record
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
 
@@ -40,6 +42,8 @@ class RoundTrip:
         "_head",
         "_operation",
         "_proxy",
+        "_record",
+        "_recording",
         "_sent_on",
         "_upload",
         "_upload_deadline",
@@ -55,8 +59,9 @@ class RoundTrip:
         head: RequestHead,
         judgement: Judgement,
         sent_on: Stream | None = None,
+        record: Record | None = None,
     ) -> None:
-        """`sent_on`: the kept connection on which the request was sent already."""
+        """`sent_on`: the kept connection on which the request was sent already. `record`: what of its session is recorded."""
         self._proxy = proxy
         self._client = client
         self._exchange = exchange
@@ -67,14 +72,18 @@ class RoundTrip:
         self._upload_deadline: Deadline | None = None
         self._sent_on = sent_on
         self._upstream = sent_on
+        self._record = record
+        self._recording: Recording | None = None
 
     def _is_tunnelling(self, head: RequestHead) -> bool:
         return head.has_upgrade and self._operation is not None and self._operation.traffic in _TUNNEL_TRAFFIC
 
     async def run(self) -> bool:
-        """Carries the request; True if the client's connection can carry another. Raises EngineError or BadRequest where
-        the client can still be answered, PeerGone where not."""
+        """Carries the request; True if the client's connection can carry another. Raises EngineError, BadRequest or
+        RecordingRefused where the client can still be answered, PeerGone where not."""
         is_reusable = False
+        if self._record is not None:
+            self._begin_recording(self._record)
         try:
             answer = await self._receive_final_head(await self._send_and_receive())
             if self._is_tunnel(answer):
@@ -83,6 +92,7 @@ class RoundTrip:
             return keep_alive
         finally:
             self._unlink(is_reusable=is_reusable)
+            self._end_recording()
 
     # --- there
 
@@ -264,8 +274,8 @@ class RoundTrip:
         client.write(http1.serialise_response_head(1, answer.status, answer.reason, fields, answer.framing))
         client.on_eof = None
         upstream.on_lost = self._engine_lost
-        down = Relay("upstream", upstream, client, ConnectionCut(), lambda: _pass_end(upstream, client))
-        up = Relay("downstream", client, upstream, ConnectionCut(), lambda: _pass_end(client, upstream))
+        down = Relay("upstream", upstream, client, self._output_cut(), lambda: _pass_end(upstream, client))
+        up = Relay("downstream", client, upstream, self._input_cut(), lambda: _pass_end(client, upstream))
         idle = proxy.deadlines.start(
             proxy.limits.tunnel_idle_seconds, self._tunnel_is_idle, lambda: up.count + down.count
         )
@@ -285,6 +295,7 @@ class RoundTrip:
             proxy.deadlines.stop(idle)
             exchange.bytes_in += up.count + (self._upload.count if self._upload is not None else 0)
             exchange.bytes_out = down.count
+            self._end_recording()
         proxy.complete(exchange, Stage.ANSWERED)
         return False
 
@@ -292,6 +303,48 @@ class RoundTrip:
         self._proxy.observers.limit_hit("tunnel_idle_seconds")
         self._client.abort()
         self._engine_stream().abort()
+
+    # --- its session, where that is recorded
+
+    def _begin_recording(self, record: Record) -> None:
+        if self._proxy.recorder is None:
+            raise RecordingRefused("there is no directory for it")
+        try:
+            self._recording = self._proxy.recorder.begin(self._exchange, record)
+        except OSError as error:
+            raise RecordingRefused(error.strerror or "its file cannot be made") from error
+
+    def _output_cut(self) -> ConnectionCut:
+        return ConnectionCut() if self._recording is None else self._kept(self._recording, self._recording.output)
+
+    def _input_cut(self) -> ConnectionCut:
+        if self._recording is None or not self._recording.has_input:
+            return ConnectionCut()
+        return self._kept(self._recording, self._recording.input)
+
+    def _kept(self, recording: Recording, keep: Callable[[bytes], None]) -> ConnectionCut:
+        """What is recorded before it goes on; where it has to be and cannot, it does not go on and the session ends."""
+        client, upstream = self._client, self._engine_stream()
+        ends_session = self._proxy.recorder is not None and self._proxy.recorder.ends_session
+
+        def end_session() -> None:
+            self._exchange.detail = "the session could not be recorded any more"
+            client.abort()
+            upstream.abort()
+
+        def keep_or_end(data: bytes) -> bool:
+            keep(data)
+            if recording.is_cut and ends_session:
+                self._proxy.loop.call_soon(end_session)  # not from within a relay's own callback
+                return False
+            return True
+
+        return KeptCut(keep_or_end)
+
+    def _end_recording(self) -> None:
+        if self._recording is not None and self._proxy.recorder is not None:
+            self._proxy.recorder.end(self._exchange, self._recording)
+            self._recording = None
 
     # --- endings
 

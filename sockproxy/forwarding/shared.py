@@ -7,7 +7,7 @@ Owns these values and nothing that is done with them. Must not know how a connec
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sockproxy.exchange import Exchange, Served, Stage, exchange_id
 from sockproxy.forwarding.client import Client
@@ -22,7 +22,7 @@ from sockproxy.judging.clients import Match, first_of
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
-from sockproxy.judging.policy import Policy
+from sockproxy.judging.policy import Policy, Record
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import RequestHead
 
@@ -42,6 +42,31 @@ class Observers(Protocol):
     def served(self, served: Served) -> None: ...
 
     def limit_hit(self, limit: str) -> None: ...
+
+
+class Recording(Protocol):
+    """A session that is being recorded."""
+
+    @property
+    def is_cut(self) -> bool: ...
+
+    @property
+    def has_input(self) -> bool: ...
+
+    def output(self, data: bytes) -> None: ...
+
+    def input(self, data: bytes) -> None: ...
+
+
+class Recorder(Protocol):
+    """Who records sessions. `begin` raises OSError where that is not possible; `ends_session`: what cannot be recorded any more
+    has to end."""
+
+    ends_session: bool
+
+    def begin(self, exchange: Exchange, record: Record) -> Recording: ...
+
+    def end(self, exchange: Exchange, recording: Any) -> None: ...
 
 
 class Known(NamedTuple):
@@ -149,8 +174,9 @@ class Proxy:
         id_prefix: str,
         *,
         has_express: bool = True,
+        recorder: Recorder | None = None,
     ) -> None:
-        """`has_express`: reads may be recorded after they were forwarded."""
+        """`has_express`: reads may be recorded after they were forwarded. `recorder`: of sessions, where a rule asks for it."""
         self.catalogue = catalogue
         self.load_bodies = load_bodies  # asked for where a policy looks inside: most need none of it
         self.engine = engine
@@ -160,6 +186,7 @@ class Proxy:
         self.hangups = engine.hangups
         self.observers = observers
         self.has_express = has_express
+        self.recorder = recorder
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side

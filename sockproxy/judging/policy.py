@@ -27,7 +27,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -51,6 +51,17 @@ class Mode(StrEnum):
 
     ENFORCE = "enforce"
     SHADOW = "shadow"
+
+
+class Record(StrEnum):
+    """What of a session is recorded."""
+
+    OUTPUT = "output"
+    WITH_INPUT = "with input"
+
+
+SESSIONS = frozenset({"ContainerAttach", "ContainerAttachWebsocket", "ExecStart"})
+"""The operations whose tunnels a person may sit at: those that can be recorded."""
 
 
 class Reason(StrEnum):
@@ -176,6 +187,8 @@ class Rule:
     requirements: tuple[Requirement, ...] = ()
     """What an allow rule requires; it holds where all are met."""
     shadow: bool = False
+    record: Record | None = None
+    """Sessions of these operations are recorded, whichever rule allows them."""
 
 
 class Rules(NamedTuple):
@@ -224,6 +237,8 @@ class Policy:
     """It is for those who are none of a listener's clients: made by `policy_of_nobody`."""
     looks_inside: bool = False
     """Some rule requires something."""
+    recorded: Mapping[str, Record] = field(default_factory=lambda: MappingProxyType({}))
+    """operationId -> what is recorded of its sessions."""
 
     def asks(self, operation_id: str) -> tuple[Rule, ...]:
         """The rules that require something of such a request and so may decide it; empty if a deny rule does anyway."""
@@ -409,6 +424,7 @@ def compile_policy(
         *(name, mode, versions, all_allow, all_deny, revision, in_force, on_trial, nothing),
         unknown_fields=unknown_fields,
         looks_inside=any(rule.requirements for rule in all_allow),
+        recorded=MappingProxyType(_recorded(all_allow)),
     )
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
@@ -498,6 +514,16 @@ def _first_by_operation(rules: Iterable[Rule]) -> dict[str, Rule]:
     return first
 
 
+def _recorded(rules: Iterable[Rule]) -> dict[str, Record]:
+    """Of several rules, the one that records most counts: order means nothing."""
+    recorded: dict[str, Record] = {}
+    for record in (Record.OUTPUT, Record.WITH_INPUT):
+        for rule in rules:
+            if rule.record is record:
+                recorded |= dict.fromkeys(SESSIONS & rule.operations, record)
+    return recorded
+
+
 def _usual_decisions(policy: Policy, catalogue: Catalogue) -> dict[str, Decision]:
     unbound = replace(policy, api_versions=ANY_API_VERSION)
     return {
@@ -532,4 +558,5 @@ def _revision(
 def _canonical_rule(rule: Rule) -> list[object]:
     required = {requirement.key: requirement.value for requirement in rule.requirements}
     more = [*([required] if required else []), *(["shadow"] if rule.shadow else [])]
+    more += [["record", rule.record]] if rule.record is not None else []
     return [rule.name, rule.reason, sorted(rule.operations), *more]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from sockproxy import __version__
-from sockproxy.errors import ConfigError
+from sockproxy.errors import ConfigError, Finding
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.deadlines import Deadlines
@@ -43,7 +43,7 @@ from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
 from sockproxy.judging.policy import policy_of_nobody
-from sockproxy.operating.config import Config
+from sockproxy.operating.config import Config, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
@@ -64,6 +64,7 @@ from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
     from sockproxy.operating.apprentice import Apprentice
+    from sockproxy.recording.terminals import Terminals
 
 log = logging.getLogger("sockproxy")
 
@@ -108,7 +109,8 @@ class Service:
             lines=twins.lines,
         )
         id_prefix = secrets.token_hex(6)
-        self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon)
+        self.recorder = _recorder(config.recordings)
+        self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon, self.recorder)
         self.apprentice = _apprentice(learn) if learn is not None else None
         self.proxy = Proxy(
             load_catalogue(),
@@ -120,6 +122,7 @@ class Service:
             id_prefix,
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
+            recorder=self.recorder,
         )
         self.readiness = twins.make_readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
@@ -267,8 +270,25 @@ def _apprentice(file: str) -> "Apprentice":
     return Apprentice(file, load_catalogue())
 
 
+def _recorder(config: RecordingsConfig | None) -> "Terminals | None":
+    if config is None:
+        return None
+    # Imported here, since most proxies record no sessions.
+    from sockproxy.recording.terminals import Terminals
+
+    try:
+        return Terminals(config.directory, config.bytes_max, ends_session=config.ends_session)
+    except OSError as error:
+        message = f"cannot be made: {error.strerror or error}"
+        raise ConfigError((Finding(config.directory, 0, "recordings.directory", message),)) from error
+
+
 def _needs_restart(old: Config, new: Config) -> list[str]:
-    changed = [name for name in ("engine", "admin", "audit", "limits") if getattr(old, name) != getattr(new, name)]
+    changed = [
+        name
+        for name in ("engine", "admin", "audit", "limits", "recordings")
+        if getattr(old, name) != getattr(new, name)
+    ]
     if [(one.address, one.tls) for one in old.listeners] != [(one.address, one.tls) for one in new.listeners]:
         changed.append("listeners")
     return changed

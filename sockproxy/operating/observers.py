@@ -7,6 +7,7 @@ Owns that order, and the batches in which reads of the express way are told of. 
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
@@ -14,6 +15,9 @@ from sockproxy.judging.policy import Effect
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Account, Metrics
 from sockproxy.recording.prepared import Prepared, prepare
+
+if TYPE_CHECKING:
+    from sockproxy.recording.terminals import Terminals
 
 log = logging.getLogger("sockproxy")
 
@@ -24,12 +28,19 @@ class Observers:
     """Audit first, since it may refuse; then the metrics; then the log, which names denials only."""
 
     def __init__(
-        self, trail: AuditTrail, metrics: Metrics, id_prefix: str, schedule: Callable[[Callable[[], None]], None]
+        self,
+        trail: AuditTrail,
+        metrics: Metrics,
+        id_prefix: str,
+        schedule: Callable[[Callable[[], None]], None],
+        recorder: "Terminals | None" = None,
     ) -> None:
+        """`recorder`: of sessions, which has to know of the sizes of their terminals."""
         self._trail = trail
         self._metrics = metrics
         self._id_prefix = id_prefix
         self._schedule = schedule
+        self._recorder = recorder
         self._served: list[Served] = []  # not told of yet
         self._count_before = 0  # how many there were a turn ago
 
@@ -48,6 +59,8 @@ class Observers:
             self.tell_served()
         self._trail.completed(exchange)
         self._metrics.completed(exchange)
+        if self._recorder is not None:
+            self._recorder.completed(exchange)
         decision = exchange.decision
         if decision is not None and Effect.DENY in (decision.effect, decision.shadow):
             log_denial(exchange)

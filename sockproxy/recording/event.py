@@ -7,6 +7,7 @@ An event is one line of JSON with the keys of `FIELDS`, sorted, so that a line i
 in its middle, and needs to be serialised only once. What is not known yet, or does not exist, is null:
 of a decided event `status`, `bytes_in`, `bytes_out`, `duration_ms` and `engine_ms`; of a completed one `status` if the
 client got no answer and `engine_ms` if the engine gave none. `body` is null at level Metadata, the only one so far.
+`recording` is there only where a session was recorded: file, sha256, bytes, is_cut.
 Milliseconds have at most three decimals, and no point if there are none: all writers of JSON write them alike.
 
 The chain: `seq` counts a trail's lines from 1, `prev` is the `hash` of the line before (64 zeros in the first), and
@@ -69,6 +70,8 @@ def completed_event(exchange: Exchange) -> Event:
     event["bytes_in"] = exchange.bytes_in
     event["bytes_out"] = exchange.bytes_out
     event["duration_ms"] = milliseconds(exchange.completed_at - exchange.received_at)
+    if exchange.recording is not None:
+        event["recording"] = exchange.recording._asdict()
     if exchange.answered_at and exchange.forwarded_at:
         event["engine_ms"] = milliseconds(exchange.answered_at - exchange.forwarded_at)
     return event

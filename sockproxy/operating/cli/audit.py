@@ -10,7 +10,7 @@ from dataclasses import asdict
 import click
 import orjson
 
-from sockproxy.operating.cli import parameters, querying, showing
+from sockproxy.operating.cli import parameters, querying, replaying, showing
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.recording import trail
 from sockproxy.recording.event import GENESIS
@@ -71,5 +71,5 @@ def verify(files: tuple[str, ...], last_hash: str | None, previous_hash: str | N
     return ExitCode.DONE if report.is_whole else ExitCode.NO
 
 
-for command in (showing.show, showing.summary, querying.query, querying.export):
+for command in (showing.show, showing.summary, replaying.replay, querying.query, querying.export):
     audit.add_command(command)

@@ -17,7 +17,7 @@ Owns the file format. Must not know how what it describes is done. Begin at `bui
 """
 
 from sockproxy.operating.config.building import check_config, config_from_options, load_config, load_policy
-from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
+from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig, RecordingsConfig
 from sockproxy.operating.config.schema import json_schema
 from sockproxy.operating.config.source import UnreadableFile
 
@@ -25,6 +25,7 @@ __all__ = [
     "AuditConfig",
     "Config",
     "ListenerConfig",
+    "RecordingsConfig",
     "UnreadableFile",
     "check_config",
     "config_from_options",

@@ -21,10 +21,11 @@ from sockproxy.operating.config.document import (
     ClientDocument,
     Document,
     ListenerDocument,
+    RecordingsDocument,
     TlsDocument,
 )
 from sockproxy.operating.config.matching import check_match_keys, check_reachable, read_match
-from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig
+from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig, RecordingsConfig
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
@@ -143,7 +144,8 @@ class _Builder:
         audit = self.audit(document.audit)
         limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
-        return Config(engine, made, admin, audit, limits, MappingProxyType(self.in_use))
+        recordings = self.recordings(document.recordings)
+        return Config(engine, made, admin, audit, limits, MappingProxyType(self.in_use), recordings)
 
     def is_given(self, key: str) -> bool:
         root = self.source.root.value
@@ -269,6 +271,15 @@ class _Builder:
                 self.findings.add(path, f"{quoted(policy.name)} is the name of another policy in use, too")
             return policy
         return None
+
+    def recordings(self, document: RecordingsDocument | None) -> RecordingsConfig | None:
+        """Where sessions are recorded; a policy that asks for it needs that."""
+        if document is None:
+            for name in [name for name, policy in self.in_use.items() if policy.recorded]:
+                self.findings.add(("recordings",), f"is missing: the policy {quoted(name)} records sessions")
+            return None
+        directory = os.path.abspath(os.path.join(self.folder, document.directory))
+        return RecordingsConfig(directory, document.bytes_max, document.on_failure == "end-session")
 
     def audit(self, documents: Sequence[AuditDocument]) -> tuple[AuditConfig, ...]:
         sinks: dict[str, AuditConfig] = {}

@@ -11,9 +11,22 @@ from typing import Literal
 
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.operating.config.requirements import REQUIRE_TITLE, RequireDocument
-from sockproxy.operating.config.shapes import Choice, Constant, Flag, Keys, ListOf, Named, NameOrNumber, Text, key
+from sockproxy.operating.config.shapes import (
+    Choice,
+    Constant,
+    Flag,
+    Keys,
+    ListOf,
+    Named,
+    NameOrNumber,
+    Number,
+    Text,
+    key,
+)
 
 FORMAT_VERSION = 1
+RECORDING_BYTES_MAX = 64 << 20
+"""A day of a busy terminal; who prints more than that prints a file."""
 
 TEXT = Text()
 _POLICY_REFERENCE = (
@@ -49,6 +62,12 @@ class RuleDocument:
         default=None,
     )
     reason: str | None = key(TEXT, "Why, in one line; a denied client is told.", default=None)
+    record: bool = key(
+        Flag(),
+        "Sessions of ContainerAttach and ExecStart are recorded: what comes out of them. `recordings` says where.",
+        default=False,
+    )
+    record_input: bool = key(Flag(), "What is typed is recorded, too, passwords and all.", default=False)
     shadow: bool = key(
         Flag(),
         "The rule denies nothing: what a deny rule would deny, or what would be denied without an allow rule, passes, and "
@@ -202,6 +221,19 @@ class AuditDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingsDocument:
+    """Where recorded sessions go: asciicast v2, a file each."""
+
+    directory: str = key(TEXT, "The directory of the files, relative to this one; it is made where there is none.")
+    bytes_max: int = key(Number(is_whole=True), "How large a recording may get.", default=RECORDING_BYTES_MAX)
+    on_failure: Literal["end-session", "continue"] = key(
+        Choice(("end-session", "continue")),
+        "What becomes of a session that cannot be recorded any more: the disk is full, or `bytes_max` is reached.",
+        default="end-session",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A configuration file of sockproxy; with `version` and `policies` only, a policy file."""
 
@@ -213,6 +245,9 @@ class Document:
     admin: str | None = key(TEXT, "Where metrics and health are served. Default: nowhere.", default=None)
     audit: tuple[AuditDocument, ...] = key(
         ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
+    )
+    recordings: RecordingsDocument | None = key(
+        Keys(RecordingsDocument, "Recordings"), "Where recorded sessions go. Default: nowhere.", default=None
     )
     # One definition of the limits: the one that the data path keeps.
     limits: Limits | None = key(

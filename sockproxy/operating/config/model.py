@@ -47,6 +47,15 @@ class AuditConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingsConfig:
+    """Where recorded sessions go. `ends_session`: one that cannot be recorded any more ends."""
+
+    directory: str
+    bytes_max: int
+    ends_session: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All that a proxy is told. `policies` by their names: those that the file defines and those that listeners use."""
 
@@ -56,3 +65,4 @@ class Config:
     audit: tuple[AuditConfig, ...]
     limits: Limits
     policies: Mapping[str, Policy]
+    recordings: RecordingsConfig | None = None

@@ -15,9 +15,11 @@ from sockproxy.judging.catalogue import ApiVersion, Catalogue, Operation
 from sockproxy.judging.payload import UnknownFields
 from sockproxy.judging.policy import (
     NOBODY,
+    SESSIONS,
     ApiVersions,
     Mode,
     Policy,
+    Record,
     Requirement,
     Rule,
     compile_policy,
@@ -192,8 +194,19 @@ class _Compilation:
             selectors = tuple(document.operations)
             operations = self.select_all(selectors)
             required = self.requirements((*rule_path, "require"), effect, document.require, operations)
-            rules.append(Rule(name, selectors, reason or None, operations, required, document.shadow))
+            record = self.record(rule_path, effect, document, operations)
+            rules.append(Rule(name, selectors, reason or None, operations, required, document.shadow, record))
         return rules
+
+    def record(self, path: Path, effect: str, document: RuleDocument, operations: frozenset[str]) -> Record | None:
+        """What of sessions is recorded; adds a finding where there are none."""
+        if not document.record:
+            if document.record_input:
+                self.findings.add((*path, "record_input"), "needs `record: true`")
+            return None
+        if effect == "deny" or not operations & SESSIONS:
+            self.findings.add((*path, "record"), f"makes sense for an allow rule with {shortened(sorted(SESSIONS))}")
+        return Record.WITH_INPUT if document.record_input else Record.OUTPUT
 
     def requirements(
         self, path: Path, effect: str, document: RequireDocument | None, operations: frozenset[str]
