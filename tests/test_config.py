@@ -67,7 +67,8 @@ def test_findings(case: dict[str, Any], file: Path) -> None:
 def test_a_finding_is_one_line(file: Path) -> None:
     file.write_text('version: 1\n"a\\nb\\x1b[31m": 1\npolicies: {ci: {mode: "x\\ny"}}\n', encoding="utf-8")
     assert [str(one) for one in findings_of(file)] == [
-        f"{file}:2: a\\nb\\x1b[31m: unknown key; known here: version, engine, listeners, admin, audit, limits, policies",
+        f"{file}:2: a\\nb\\x1b[31m: unknown key; known here: "
+        "version, engine, listeners, admin, audit, recordings, limits, policies",
         f'{file}:3: policies.ci.mode: expected "enforce" or "shadow", not "x\\ny"',
     ]
 

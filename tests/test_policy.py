@@ -25,6 +25,7 @@ from sockproxy.judging.policy import (
     Named,
     Policy,
     Reason,
+    Record,
     Requirement,
     Rule,
     compile_policy,
@@ -62,6 +63,14 @@ def policy(*, allow=(), deny=(), name="p", mode=Mode.ENFORCE, api_versions=None,
     )
 
 
+def recording(allow, *records: Record | None) -> Policy:
+    """A policy whose allow rules record sessions so."""
+    made = rules("allow", *allow, name="p")
+    return compile_policy(
+        "p", CATALOGUE, allow=[replace(rule, record=one) for rule, one in zip(made, records, strict=True)]
+    )
+
+
 def request(operation_id: str, version: ApiVersion | None = None) -> AccessRequest:
     """A request for an operation; "" for one that the catalogue does not know."""
     if not operation_id:
@@ -69,6 +78,22 @@ def request(operation_id: str, version: ApiVersion | None = None) -> AccessReque
     operation = CATALOGUE.operations[operation_id]
     classified = Classified(operation, operation.in_version(version), "", "")
     return AccessRequest(NOBODY, classified, version, operation.method, operation.path)
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ((None, None), {}),
+        ((None, Record.OUTPUT), {"ExecStart": Record.OUTPUT}),
+        ((Record.OUTPUT, None), {"ExecStart": Record.OUTPUT, "ContainerAttach": Record.OUTPUT}),
+        ((Record.OUTPUT, Record.WITH_INPUT), {"ExecStart": Record.WITH_INPUT, "ContainerAttach": Record.OUTPUT}),
+        ((Record.WITH_INPUT, Record.OUTPUT), dict.fromkeys(("ExecStart", "ContainerAttach"), Record.WITH_INPUT)),
+    ],
+)
+def test_a_session_is_recorded_whichever_rule_allows_it(
+    records: tuple[Record | None, ...], expected: dict[str, Record]
+) -> None:
+    assert recording([["Exec*", "ContainerAttach", "ContainerList"], ["ExecStart"]], *records).recorded == expected
 
 
 # The truth table
@@ -497,6 +522,8 @@ OTHERS = {
     "deny": policy(allow=[["Exec*"]], deny=[["ContainerExec"]]),
     "rules": policy(allow=[["ExecStart", "ExecResize"], ["ExecInspect"]]),
     "shadow": shaded([["Exec*"]], shadow=("p/allow[0]",)),
+    "record": recording([["Exec*"]], Record.OUTPUT),
+    "record-input": recording([["Exec*"]], Record.WITH_INPUT),
     "parent": policy(allow=[["Exec*"]], extends=[policy(name="q", allow=[["ExecStart"]])]),
 }
 
