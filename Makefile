@@ -13,7 +13,7 @@ DATA_PATH    = $(addprefix tests/,$(addsuffix .py,test_app test_app_workers test
                $(addprefix integration/test_,clients curl endings libraries transparency)))
 CAN_COMPILE  = command -v cc >/dev/null && $(BIN)/python -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
 
-.PHONY: run test compiled bench bench-growth lint engine tools clean
+.PHONY: run test compiled bench bench-archive bench-growth lint engine tools clean
 
 run: $(VENV)/.run
 	@$(BIN)/python -m sockproxy.operating.run
@@ -34,6 +34,9 @@ compiled: $(VENV)/.compiled
 bench: $(VENV)/.test tools
 	@$(MAKE) --no-print-directory compiled
 	$(BIN)/python -m benchmarks
+
+bench-archive: $(VENV)/.test
+	$(BIN)/python -m benchmarks.archive
 
 bench-growth: $(VENV)/.bench tools
 	$(BIN)/python -m benchmarks --growth --out docs
