@@ -33,6 +33,10 @@ policies:
       - operations: [ContainerUpdate]
         require: {{pod_security: baseline}}
       - operations: [ContainerUpdate]
+      - operations: [ImageCommit]
+        require: {{query: {{repo: ci/*}}}}
+      - operations: [NetworkConnect]
+        require: {{networks: [ci]}}
 """
 
 
@@ -125,6 +129,16 @@ def test_the_engine_gets_one_canonical_form(policy: Policy) -> None:
 def test_who_is_not_asked_for_a_body_is_not_looked_into(policy: Policy) -> None:
     judgement = ask(policy, "/v1.41/containers/json", method="GET")
     assert (judgement.body, judgement.needs_body, judgement.is_of_head) == (None, False, True)
+
+
+def test_a_body_of_which_nothing_is_required_is_not_looked_into(policy: Policy) -> None:
+    """As long as the operation does nothing else by it: that of a create may have a mount that makes a volume."""
+    looked = ask(policy, "/v1.41/commit?repo=ci/a", b"{not json")
+    assert (looked.decision.effect, looked.needs_body, looked.body) == (Effect.ALLOW, False, None)
+    assert not looked.is_of_head
+    assert ask(policy, "/v1.41/commit?repo=other", b"{not json").decision.effect is Effect.DENY
+    with pytest.raises(BadRequest):
+        ask(policy, "/v1.41/networks/ci/connect", b"{not json")
 
 
 def test_a_body_that_has_not_come_is_asked_for_and_nothing_passes_before(policy: Policy) -> None:

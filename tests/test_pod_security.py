@@ -148,7 +148,7 @@ def test_there_are_two_levels() -> None:
 
 
 def test_it_makes_sense_for_what_can_be_asked_for_power() -> None:
-    assert KIND.reads_body and KIND.operations == {*OPERATIONS, *QUERIES}
+    assert KIND.reads_body("baseline") and KIND.operations == {*OPERATIONS, *QUERIES}
 
 
 # No field is forgotten

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, Target, parse_target
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.payload import Bodies, Payload, read_query
+from sockproxy.judging.payload import Bodies, Payload, Query, read_query
 from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, decide
 from sockproxy.judging.requirements.facts import Facts
 from sockproxy.judging.requirements.places import SERVICES
@@ -21,6 +21,9 @@ IGNORED_BODY_BYTES = 7
 
 _START, _CREATE, _VOLUME_CREATE = "ContainerStart", "ContainerCreate", "VolumeCreate"
 _PATHS: Mapping[str, str] = {_CREATE: "/containers/create", _VOLUME_CREATE: "/volumes/create"}
+_DO_MORE = frozenset({_START, _CREATE, *SERVICES})
+"""What can do what another operation does: see `_also`."""
+
 _START_BODY_IGNORED_FROM = ApiVersion(1, 24)
 
 CREATES_TOO = f"a start with a body is a {_CREATE}, too"
@@ -77,8 +80,10 @@ def judge(
         if has_host_config:
             decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO))
         return Judgement(target, classified, decision)
-    if content_length != 0 and (bodies is None or (body is None and _has_json(bodies, classified))):
+    reads_body = content_length != 0 and _reads_body(policy, classified)
+    if reads_body and (bodies is None or (body is None and _has_json(bodies, classified))):
         return Judgement(target, classified, decide(policy, request), needs_body=True)
+    body = body if reads_body else None
     decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body)
     return Judgement(target, classified, decision, body, facts=facts)
 
@@ -101,6 +106,14 @@ def _asks(policy: Policy, request: AccessRequest, *, has_host_config: bool) -> b
     return bool(policy.asks(operation.operation_id) or (has_host_config and policy.asks(_CREATE)))
 
 
+def _reads_body(policy: Policy, classified: Classified) -> bool:
+    """Whether the body decides; what does what another operation does has that in its body."""
+    operation_id = "" if classified.operation is None else classified.operation.operation_id
+    return operation_id in _DO_MORE or any(
+        one.reads_body for rule in policy.asks(operation_id) for one in rule.requirements
+    )
+
+
 def _has_json(bodies: Bodies, classified: Classified) -> bool:
     return classified.operation is not None and classified.operation.operation_id in bodies.operations
 
@@ -109,10 +122,8 @@ def _look_inside(
     catalogue: Catalogue, bodies: Bodies | None, policy: Policy, request: AccessRequest, query: str, body: bytes | None
 ) -> tuple[Decision, bytes | None, Facts]:
     """The decision on a request that is looked into, the body that the engine gets, and what was found."""
-    operation = request.classified.operation
-    operation_id = "" if operation is None else operation.operation_id
-    name = request.classified.resource_name
-    facts = Facts(operation_id, request.api_version, request.principal, name, read_query(query), {})
+    facts = _facts(request, read_query(query), {})
+    operation_id = facts.operation_id
     payload = Payload({}, b"")
     try:
         if body is not None and bodies is not None:
@@ -130,6 +141,13 @@ def _look_inside(
     if body is None or policy.mode is Mode.SHADOW:
         return decision, body, facts
     return decision, payload.canonical, facts
+
+
+def _facts(request: AccessRequest, query: Query, body: Mapping[str, Any]) -> Facts:
+    operation, _, resource_kind, resource = request.classified
+    operation_id = "" if operation is None else operation.operation_id
+    of_head = (operation, request.method, request.path, resource_kind)
+    return Facts(operation_id, request.api_version, request.principal, resource, query, body, *of_head)
 
 
 def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
@@ -159,9 +177,8 @@ def _decide_too(
     """The decision on a request that does what another operation does, too: both must be allowed."""
     if first.effect is Effect.DENY:
         return first  # one mount denies; a body may have thousands
-    if facts is not None:
-        facts = facts._replace(operation_id=also.operation_id, resource="", body=also.body)
-    second = decide(policy, _as(also.operation_id, catalogue, request), facts)
+    request = _as(also.operation_id, catalogue, request)
+    second = decide(policy, request, facts and _facts(request, facts.query, also.body))
     if second.effect is Effect.ALLOW and second.shadow is not Effect.DENY:
         return first
     return second._replace(detail=f"{also.told}: {second.detail}")

@@ -6,7 +6,7 @@ Owns these shapes and nothing that is required. Must not know policies, bytes or
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from sockproxy.judging.catalogue import ApiVersion
+from sockproxy.judging.catalogue import ApiVersion, Operation
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import Query
 
@@ -21,6 +21,10 @@ class Facts(NamedTuple):
     resource: str  # the name or id in the path, "" if there is none
     query: Query
     body: Mapping[str, Any]
+    operation: Operation | None = None
+    method: str = ""
+    path: str = ""
+    resource_kind: str = ""
 
 
 class Unmet(NamedTuple):
@@ -39,12 +43,18 @@ Check = Callable[[Facts], Unmet | None]
 """Whether a request meets a requirement: None, or the first thing that fails. Pure; what it raises denies."""
 
 
+def always(_value: Any) -> bool:
+    """True, for most kinds read a body whatever their value is."""
+    return True
+
+
 class Kind(NamedTuple):
     """A key of `require:`. `make` turns its value, whose shape was checked, into a check; the keys that stand beside it are
     given (of `query` also each parameter, as `query.remote`), since one may leave to another what that names values for. It
     raises ValueError with a text for people."""
 
-    operations: frozenset[str]
-    """The operationIds that it makes sense for."""
+    operations: frozenset[str] | None
+    """The operationIds that it makes sense for; None: all that there are."""
     make: Callable[[Any, Collection[str]], Check]
-    reads_body: bool = True
+    reads_body: Callable[[Any], bool] = always
+    """Whether it looks into the body, for that value; what does not leaves the body unread, and as it came."""

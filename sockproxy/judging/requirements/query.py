@@ -52,4 +52,4 @@ def make_query(required: Mapping[str, str], _others: Collection[str] = ()) -> Ch
     return check
 
 
-KIND = Kind(OPERATIONS, make_query, reads_body=False)
+KIND = Kind(OPERATIONS, make_query, reads_body=lambda _required: False)

@@ -227,8 +227,9 @@ class _Compilation:
         required = []
         for name, value in values.items():
             kind = KINDS[name]
-            if senseless := sorted(operations - kind.operations):
-                message = f"makes no sense for {shortened(senseless)}; it is for {shortened(sorted(kind.operations))}"
+            meant = self.catalogue.operations.keys() if kind.operations is None else kind.operations
+            if senseless := sorted(operations - meant):
+                message = f"makes no sense for {shortened(senseless)}; it is for {shortened(sorted(meant))}"
                 self.findings.add((*path, name), message)
                 continue
             try:
@@ -236,7 +237,7 @@ class _Compilation:
             except ValueError as error:
                 self.findings.add((*path, name), str(error))
                 continue
-            required.append(Requirement(name, value, check, kind.reads_body))
+            required.append(Requirement(name, value, check, kind.reads_body(value)))
         self.advise(path, values)
         return tuple(required)
 
