@@ -10,6 +10,7 @@ from sockproxy.judging.requirements import (
     bind_sources,
     capabilities,
     devices,
+    expression,
     images,
     labels,
     networks,
@@ -43,6 +44,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "cpus_max": resources.CPUS_KIND,
         "pids_max": resources.PIDS_KIND,
         "query": query.KIND,
+        "expression": expression.KIND,
     }
 )
 """Key -> what it asks of which operations, in the order of the documentation."""

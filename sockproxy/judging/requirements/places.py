@@ -93,6 +93,11 @@ def no_containers(facts: Facts) -> Unmet | None:
         return Unmet(f"{TASK}.Runtime", f"is {shown(runtime)}; only containers can be judged")
     if "PluginSpec" in task(facts):
         return Unmet(f"{TASK}.PluginSpec", "is set; only containers can be judged")
+    return rolled_back(facts)
+
+
+def rolled_back(facts: Facts) -> Unmet | None:
+    """What fails if a service's body is not what the engine takes, but what the service was before."""
     for rollback in facts.query.every("rollback"):
         if rollback not in ("", "none"):
             return Unmet(

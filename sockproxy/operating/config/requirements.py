@@ -16,6 +16,9 @@ _NOTHING_FITS = "is empty: nothing would fit; leave the key out to require nothi
 
 PATTERN = Text("expected a pattern", is_empty_right=True)
 PATTERNS = ListOf(PATTERN)
+_EXPRESSION_CHARACTERS_MAX = 4096
+"""Of an expression: two pages, more than anybody reads."""
+
 _SOME = ListOf(Text("expected a pattern"), when_empty=_NOTHING_FITS)
 _LABELS = Named(PATTERN, r"[!-~]{1,255}", "the name of a label has up to 255 visible characters")
 _PARAMETERS = Named(PATTERN, r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a parameter has letters, digits, - and _")
@@ -110,6 +113,12 @@ class RequireDocument:
         "What the values of parameters may be: A|B is either, and an empty alternative is an absent parameter.",
         default=None,
     )
+    expression: str | None = key(
+        Text("expected an expression", length_max=_EXPRESSION_CHARACTERS_MAX),
+        "A condition in CEL, as in Kubernetes' admission policies, over request, principal, operation, resource, query and "
+        "body. It has to be true; what is false, an error or costs too much is denied.",
+        default=None,
+    )
 
 
 REQUIRE_TITLE = "Requirements"
@@ -136,6 +145,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "cpus_max": "cpus_max: 1.5",
         "pids_max": "pids_max: 200",
         "query": 'query: {signal: "SIGTERM|SIGHUP"}',
+        "expression": 'expression: "body.HostConfig.Memory > 0 && !has(body.HostConfig.CapAdd)"',
     }
 )
 """Key -> a line of YAML that uses it."""
@@ -176,6 +186,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "cpus_max": "By NanoCpus, or CpuQuota in CpuPeriod; an update that changes one of the latter has to name both.",
         "query": "All values that are given have to fit, as text: a switch is on by `1`, `true` or any other text but `0`, "
         "`no`, `false`, `none` and nothing.",
+        "expression": "What is absent is an error, so ask `has()` first where it may be. An expression judges a spelling: "
+        "images, paths and networks have several names, which the other keys know. `&&` joins conditions.",
     }
 )
 """Key -> what else has to be known to whoever uses it."""
