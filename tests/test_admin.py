@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from sockproxy.operating.admin import make_application, start_admin
@@ -50,6 +51,34 @@ async def test_metrics_are_what_the_registry_tells_now(client: Client, state: St
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
         families = {family.name: family for family in text_string_to_metric_families(await answer.text())}
         assert families["things"].samples[0].value == count
+
+
+ACCEPTS = [  # what a scraper sends as Accept, and what it gets
+    ("application/openmetrics-text", "application/openmetrics-text"),
+    ("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "application/openmetrics-text"),
+    ("application/vnd.google.protobuf, APPLICATION/OpenMetrics-Text ; version=99.0", "application/openmetrics-text"),
+    ("text/plain;version=0.0.4, application/openmetrics-text;q=0.1", "text/plain"),
+    ("application/openmetrics-text-not", "text/plain"),
+    ("text/html, */*", "text/plain"),
+    (";,;version=x", "text/plain"),
+    ("", "text/plain"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("accept", "content_type"), ACCEPTS)
+async def test_metrics_come_in_the_form_that_is_liked_best(
+    client: Client, state: State, accept: str, content_type: str
+) -> None:
+    state.counter.labels("a").inc(exemplar={"request_id": "a-1"})
+    answer = await client.get("/metrics", headers={"Accept": accept})
+    text = await answer.text()
+    is_openmetrics = content_type == "application/openmetrics-text"
+    assert answer.content_type == content_type
+    assert answer.headers["Vary"] == "Accept"
+    assert text.endswith("# EOF\n") == ('# {request_id="a-1"} 1.0' in text) == is_openmetrics
+    parse = openmetrics_families if is_openmetrics else text_string_to_metric_families
+    assert "things" in {family.name for family in parse(text)}
 
 
 async def test_healthz_is_200_whatever_the_engine_does(client: Client, state: State) -> None:

@@ -21,6 +21,7 @@ import aiohttp
 import pytest
 
 from sockproxy.forwarding.address import Address
+from sockproxy.forwarding.limits import Limits
 from sockproxy.operating import run
 from sockproxy.operating.config import config_from_options, load_policy
 from sockproxy.operating.greeting import greeting, metrics_url
@@ -648,10 +649,25 @@ async def test_the_admin_listener_tells_how_it_is() -> None:
         assert status == 503
         assert f"{program.folder}/engine.sock" in text
         assert await program.metric("sockproxy_engine_up") == 0
+        assert await program.metric("sockproxy_engine_reachable") == 0
         assert (await program.ask(READ))[0] == 502
         await engine.start()
         assert await program.get("/readyz") == (200, "ready\n")
         assert await program.ask(READ) == (200, b"[]")
+
+
+async def test_the_admin_listener_tells_how_much_is_in_use() -> None:
+    async with open_all() as (program, _):
+        for _ in range(3):
+            await program.ask(READ)  # on a connection that stays
+        assert await program.metric("sockproxy_engine_reachable") == 1
+        assert await program.metric("sockproxy_client_connections") == 3
+        for limit in ("connections_max", "connections_per_principal_max"):
+            share = await program.metric(f'sockproxy_limit_used_ratio{{limit="{limit}"}}')
+            assert share == pytest.approx(3 / getattr(Limits(), limit))
+        for limit in ("handshakes_max", "judged_bodies_bytes_max"):
+            assert await program.metric(f'sockproxy_limit_used_ratio{{limit="{limit}"}}') == 0
+        assert await program.metric('sockproxy_policy_operations{policy="own"}') == 4
 
 
 async def test_while_it_drains_it_is_not_ready_and_still_well() -> None:

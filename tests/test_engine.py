@@ -272,6 +272,7 @@ async def test_an_engine_that_is_away_is_told_and_found_again(tmp_path: Path) ->
             assert path in raised.value.detail
             assert not engine.is_up
         assert await engine.ping() is False
+        assert not engine.is_reachable
         dockerd = Dockerd(socket.AF_UNIX, path)
         await engine.connect()
         assert engine.is_up
@@ -341,6 +342,7 @@ async def test_a_ping_is_whether_the_engine_answers_200(tmp_path: Path, answer: 
         peer.finish()
         assert await pinging is is_up
         assert engine.is_up is is_up
+        assert engine.is_reachable, "it accepted the connection, whatever it said then"
         assert (engine.busy_count, engine.idle_count) == (0, 0)
 
 
@@ -350,4 +352,5 @@ async def test_a_ping_is_limited_in_time(tmp_path: Path) -> None:
         peer = await dockerd.accept()
         assert await pinging is False
         assert (await peer.receive_all()).startswith(b"GET /_ping ")
+        assert (engine.is_up, engine.is_reachable) == (False, True)
         assert engine.busy_count == 0

@@ -44,7 +44,7 @@ from sockproxy.operating.known import load_known_bodies
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.twins import PYTHON, Twins
 from sockproxy.recording.audit import AuditTrail
-from sockproxy.recording.metrics import Metrics
+from sockproxy.recording.metrics import Metrics, States
 from sockproxy.wire import http1
 from tests.exchanges import CATALOGUE, MemorySink
 from tests.forms import COMPILED, IF_COMPILED
@@ -171,7 +171,7 @@ async def open_arm(way: Way, *, policy: str = "allow-all", **limits: float) -> A
         "test",
         limits=[field.name for field in fields(Limits)],
         sinks=[sink.name],
-        express_in_flight=lambda: world.connections.express_busy_count,
+        states=States(express_in_flight=lambda: world.connections.express_busy_count),
         count_served=way.twins.count_served,
     )
     trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events, way.twins.lines)

@@ -274,6 +274,14 @@ def test_the_census_takes_as_many_as_the_limit(
     assert census.enter(of_uid(next_uid)) is None
 
 
+def test_how_much_of_the_connections_is_used() -> None:
+    census = Census(replace(Limits(), connections_max=10, connections_per_principal_max=4))
+    assert census.used() == {"connections_max": 0.0, "connections_per_principal_max": 0.0}
+    for uid in (1, 1, 2):
+        census.enter(of_uid(uid))
+    assert census.used() == {"connections_max": 0.3, "connections_per_principal_max": 0.5}
+
+
 def test_who_has_all_his_places_leaves_others_theirs() -> None:
     census = Census(replace(Limits(), connections_per_principal_max=1))
     crowd = [of_uid(1), of_uid(2), of_address("10.0.0.1:1000"), of_address("10.0.0.2:1000"), of_address("[::1]:1")]

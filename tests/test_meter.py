@@ -51,6 +51,17 @@ def stream(meter: Meter, key: str = "uid:1") -> Refusal | None:
 # --- counting
 
 
+def test_how_much_is_used_is_that_of_who_has_most() -> None:
+    meter = Meter(ClientLimits(concurrent=4, streams=10), Clock())
+    assert meter.used() == {"concurrent": 0.0, "streams": 0.0}
+    for key, count in (("uid:1", 1), ("uid:2", 3)):
+        for _ in range(count):
+            assert unary(meter, key) is None
+            assert stream(meter, key) is None
+    assert meter.used() == {"concurrent": 0.75, "streams": 0.3}
+    assert Meter(ClientLimits(requests_per_second=1), Clock()).used() == {}, "what is not limited is not told"
+
+
 def test_a_burst_and_then_one_at_a_time() -> None:
     clock = Clock()
     meter = Meter(ClientLimits(requests_per_second=2, burst=3), clock)

@@ -1,5 +1,7 @@
 """Metrics: every promised one with its labels, counted rightly, in a form that Prometheus and promtool take."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.limits import Limits
-from sockproxy.judging.catalogue import Traffic
+from sockproxy.judging.catalogue import ApiVersion, Traffic
+from sockproxy.operating.config import load_policy
 from sockproxy.operating.twins import Twins
-from sockproxy.recording.metrics import FAMILIES, IN_FLIGHT_KIND, Kind, Metrics
+from sockproxy.recording.metrics import FAMILIES, IN_FLIGHT_KIND, Kind, Metrics, States
 from tests.exchanges import (
     ATTACH,
     CATALOGUE,
@@ -35,6 +40,8 @@ from tests.forms import FORMS
 
 INSPECT = ("GET", "/containers/web/json")
 PROMISED = (Path(__file__).parent / "cases" / "metrics.txt").read_text().split()
+LISTENER = "unix:///run/docker.sock"
+READONLY = load_policy("readonly", CATALOGUE)
 LIMITS = tuple(field.name for field in fields(Limits))
 
 
@@ -48,7 +55,14 @@ class Scraped:
             "0.1.0",
             limits=LIMITS,
             sinks=["-", "/var/log/audit.jsonl"],
-            engine_connections=lambda: {"idle": 2, "busy": 1},
+            states=States(
+                engine_is_reachable=lambda: True,
+                engine_connections=lambda: {"idle": 2, "busy": 1},
+                client_connections=lambda: 3,
+                limits_used=lambda: {"connections_max": 0.25},
+                policies=lambda: (READONLY, READONLY),
+                certificates=lambda: {LISTENER: 1767225600.0},
+            ),
         )
 
     def observe(self, *exchanges: Exchange) -> "Scraped":
@@ -95,7 +109,7 @@ def labels_in(text: str) -> set[str]:
     return set(text.partition("{")[2].rstrip("}").split(",")) - {""}
 
 
-WITHOUT_SAMPLES = {"sockproxy_tls_certificate_not_after_seconds"}
+SHOWN_AS = {Kind.INFO: Kind.GAUGE}  # in Prometheus' own text format
 
 
 def test_every_metric_is_told_with_its_labels() -> None:
@@ -103,8 +117,8 @@ def test_every_metric_is_told_with_its_labels() -> None:
     for family in FAMILIES:
         told = families[family.name.removesuffix("_total")]
         labels = {frozenset(set(sample.labels) - {"le"}) for sample in told.samples}
-        assert labels == (set() if family.name in WITHOUT_SAMPLES else {frozenset(family.labels)})
-        assert (told.type, told.documentation) == (family.kind, family.help)
+        assert labels == {frozenset(family.labels)}
+        assert (told.type, told.documentation) == (SHOWN_AS.get(family.kind, family.kind), family.help)
 
 
 def test_the_process_is_told_of() -> None:
@@ -121,6 +135,7 @@ RULES = [  # what `promtool check metrics` asks of a metric
         lambda family: not any(unit in family.name for unit in ("milli", "micro", "_ms", "minutes", "kib")),
     ),
     ("histogram-in-seconds", lambda family: family.kind is not Kind.HISTOGRAM or family.name.endswith("_seconds")),
+    ("info-ends-in-info", lambda family: family.name.endswith("_info") == (family.kind is Kind.INFO)),
     ("no-type-in-name", lambda family: not any(kind in family.name for kind in ("counter", "gauge", "histogram"))),
     ("no-reserved-suffix", lambda family: not family.name.endswith(("_count", "_sum", "_bucket"))),
     ("no-reserved-label", lambda family: not {"le", "quantile", "job", "instance"} & set(family.labels)),
@@ -154,7 +169,6 @@ def test_what_can_be_foreseen_begins_with_zero() -> None:
 
 # Exchanges
 
-LISTENER = "unix:///run/docker.sock"
 REQUESTS = [  # exchange, then the labels policy, operation, method, code
     ("read", answered(decided(LIST)), ("ci", "ContainerList", "GET", "200")),
     ("write", answered(decided(START), 304), ("ci", "ContainerStart", "POST", "304")),
@@ -343,6 +357,114 @@ def test_nothing_from_the_wire_becomes_a_label(method: str, path: str, agent: st
     assert sample.labels["code"] == "none" or 100 <= int(sample.labels["code"]) <= 599
 
 
+HOSTILE = ("\n", '"', "\\", "\x00", "é", "\ud7ff", "A" * 5000, "GET ", "sockproxy_requests_total 1\n", "{}", "")
+
+
+def hostile(number: int) -> Iterator[Exchange]:
+    """What somebody may send who wants to fill the memory of a proxy, or of a Prometheus; each time something new."""
+    status, kind = divmod(number, len(HOSTILE))
+    word = f"{HOSTILE[kind]}{number:x}"
+    agent = decided(("GET", f"/containers/{word}/json"), id=f"id-{number}", version=ApiVersion(1, number))
+    agent.user_agent = word
+    yield answered(agent, status)
+    yield answered(decided(("GET", f"/images/{word}/json")), 100 + status % 500)
+    yield refused(decided((f"BREW{number}", "/containers/json"), DENIED), Stage.DENIED, 403)
+    yield refused(decided(("POST", f"/{word}/{number}"), DENIED), Stage.DENIED, 403)
+    unread = rejected(list(BadRequestReason)[number % len(BadRequestReason)], id=f"id-{number}")
+    unread.method = unread.target = unread.user_agent = word
+    yield unread
+
+
+def test_series_are_bounded_whatever_is_sent() -> None:
+    scraped, with_every_status = Scraped(), 600 * len(HOSTILE)
+    for number in range(with_every_status):
+        scraped.observe(*hostile(number))
+    series = {f"{sample.name}{sample.labels}" for metric in scraped.registry.collect() for sample in metric.samples}
+    for number in range(with_every_status, with_every_status + 500):
+        scraped.observe(*hostile(number))
+    later = {f"{sample.name}{sample.labels}" for metric in scraped.registry.collect() for sample in metric.samples}
+    assert later == series
+    requests = {sample for sample in series if "sockproxy_requests_total" in sample}
+    assert (
+        2 * 500 < len(requests) <= 3 * 501 + 3
+    )  # two operations and all that is none, with every status; denied, and unread
+    assert len(series) < 2000
+    assert len(generate_latest(scraped.registry)) < 300_000
+
+
+# Exemplars
+
+REQUEST = "sockproxy_request_duration_seconds_bucket"
+ENGINE = "sockproxy_engine_duration_seconds_bucket"
+OVERHEAD = "sockproxy_overhead_seconds_bucket"
+STREAM = "sockproxy_stream_duration_seconds_bucket"
+DECISIONS = "sockproxy_decisions_total"
+
+
+def slow(exchange: Exchange, seconds: float = 0.2) -> Exchange:
+    """The same, but the engine took its time."""
+    exchange.answered_at += seconds
+    exchange.completed_at += seconds
+    return exchange
+
+
+def unreachable() -> Exchange:
+    exchange = refused(decided(LIST), status=502)
+    exchange.engine_error_reason = EngineErrorReason.UNREACHABLE
+    return exchange
+
+
+EXEMPLARS = [  # an exchange, and the samples that name it: with the bucket that it is in, or the value of the counter
+    ("quick", answered(decided(LIST)), {}),
+    ("slow", slow(answered(decided(LIST))), {REQUEST: "0.25", ENGINE: "0.25", OVERHEAD: "0.0025"}),
+    ("just-slow", timed(decided(LIST), 0.0, 0.011, 0.0, 200), {REQUEST: "0.025", ENGINE: "0.025", OVERHEAD: "5e-05"}),
+    ("above-all-buckets", slow(answered(decided(LIST)), 400.0), {REQUEST: "+Inf", ENGINE: "+Inf", OVERHEAD: "0.0025"}),
+    (
+        "stream",
+        slow(answered(decided(EVENTS)), 0.0002),
+        {REQUEST: "0.0025", ENGINE: "0.0025", OVERHEAD: "0.0025", STREAM: "1.0"},
+    ),
+    ("denied", refused(decided(LIST, DENIED), Stage.DENIED, 403), {DECISIONS: None}),
+    ("would-be-denied", answered(decided(LIST, SHADOWED)), {DECISIONS: None}),
+    ("unreadable", rejected(), {"sockproxy_bad_requests_total": None}),
+    ("no-engine", unreachable(), {"sockproxy_engine_errors_total": None}),
+]
+
+
+@pytest.mark.parametrize(("id", "exchange", "samples"), EXEMPLARS, ids=[row[0] for row in EXEMPLARS])
+def test_exemplars(id: str, exchange: Exchange, samples: dict[str, str | None]) -> None:
+    scraped = Scraped().observe(exchange)
+    told = {
+        sample.name: (sample.labels.get("le"), sample.exemplar)
+        for metric in openmetrics_families(openmetrics.generate_latest(scraped.registry).decode())
+        for sample in metric.samples
+        if sample.exemplar is not None
+    }
+    assert {name: bucket for name, (bucket, _) in told.items()} == samples
+    for _, exemplar in told.values():
+        assert exemplar.labels == {"request_id": exchange.id}
+        assert exchange.received_time <= float(exemplar.timestamp) < exchange.received_time + 500
+
+
+def test_the_last_one_is_the_exemplar() -> None:
+    scraped = Scraped()
+    for number in range(3):
+        scraped.observe(slow(answered(decided(LIST, id=f"a-{number}"))))
+    text = openmetrics.generate_latest(scraped.registry).decode()
+    assert set(re.findall(r'# \{request_id="([^"]*)"\}', text)) == {"a-2"}
+
+
+def test_exemplars_are_in_openmetrics_only() -> None:
+    assert "request_id" not in generate_latest(Scraped().observe(slow(answered(decided(LIST)))).registry).decode()
+
+
+def test_openmetrics_names_the_units() -> None:
+    families = openmetrics_families(openmetrics.generate_latest(everything().registry).decode())
+    units = {metric.name: metric.unit for metric in families if metric.unit}
+    assert set(units.values()) == {"seconds", "bytes", "ratio"}
+    assert all(name.endswith(f"_{unit}") for name, unit in units.items())
+
+
 # What others tell
 
 
@@ -360,8 +482,19 @@ def test_states_and_counts_that_others_tell() -> None:
     assert scraped.value("sockproxy_audit_rejected_requests_total") == 1
     assert scraped.value("sockproxy_engine_connections", state="idle") == 2
     assert scraped.value("sockproxy_engine_connections", state="busy") == 1
+    assert scraped.value("sockproxy_engine_reachable") == 1
+    assert scraped.value("sockproxy_client_connections") == 3
+    assert scraped.value("sockproxy_limit_used_ratio", limit="connections_max") == 0.25
+    assert scraped.value("sockproxy_tls_certificate_not_after_seconds", listener=LISTENER) == 1767225600.0
     metrics.engine_up(False)
     assert scraped.value("sockproxy_engine_up") == 0
+
+
+def test_policies_in_force_are_told_of_once() -> None:
+    scraped = Scraped()
+    assert scraped.value("sockproxy_policy_operations", policy="readonly") == 39
+    labels = {"policy": "readonly", "mode": "enforce", "revision": READONLY.revision}
+    assert scraped.value("sockproxy_policy_info", **labels) == 1
 
 
 def test_a_reload_that_fails_keeps_the_time_of_the_last_that_did_not() -> None:

@@ -502,6 +502,15 @@ def test_api_versions_as_text(versions: ApiVersions, text: str) -> None:
     assert str(versions) == text
 
 
+# What it can allow
+
+
+def test_what_a_policy_can_allow_is_what_no_rule_in_force_denies() -> None:
+    one = policy(allow=[["ContainerList", "ContainerStart", "@unknown"]], deny=[["ContainerStart"]])
+    assert one.can_allow == {"ContainerList"}
+    assert policy().can_allow == frozenset()
+
+
 # Revision
 
 

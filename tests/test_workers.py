@@ -10,9 +10,11 @@ from functools import partial
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.openmetrics.exposition import generate_latest
 
 from sockproxy.operating.workers import Inquiry, Worker, fork_workers, supervise, tell_metrics, trail_of
-from sockproxy.recording.metrics import Sum, tell
+from sockproxy.recording.metrics import Metrics, Sum, tell
+from tests.exchanges import LIST, answered, decided
 
 
 def wait_for_signal(number: int, channel: socket.socket) -> int:
@@ -59,6 +61,43 @@ async def test_metrics_are_summed_and_states_are_not() -> None:
     assert values == {"sockproxy_requests_total": 7.0, "sockproxy_engine_up": 0.0}
 
 
+def test_of_several_exemplars_the_last_is_told() -> None:
+    registry = CollectorRegistry()
+    labels = {"operation": "ContainerList", "le": "0.5"}
+    samples = [
+        ("a_seconds_bucket", labels, 1.0, ({"request_id": "a-1"}, 0.3, 2.0)),
+        ("a_seconds_bucket", labels, 2.0, ({"request_id": "b-1"}, 0.4, 3.0)),
+        ("a_seconds_bucket", labels, 3.0, ({"request_id": "c-1"}, 0.2, 1.0)),
+        ("a_seconds_bucket", labels, 4.0, None),
+    ]
+    Sum(lambda: [("a_seconds", "A.", "histogram", "seconds", [sample]) for sample in samples], registry)
+    ((metric,),) = ([*registry.collect()],)
+    (sample,) = metric.samples
+    assert (metric.unit, sample.value) == ("seconds", 10.0)
+    assert sample.exemplar is not None
+    assert (sample.exemplar.labels, sample.exemplar.value, sample.exemplar.timestamp) == (
+        {"request_id": "b-1"},
+        0.4,
+        3.0,
+    )
+
+
+def test_exemplars_and_units_survive_the_way_to_the_parent() -> None:
+    registry, parents = CollectorRegistry(), CollectorRegistry()
+    metrics = Metrics(registry, "0.1.0")
+    slow = answered(decided(LIST))
+    slow.completed_at += 1.0
+    metrics.decided(slow)
+    metrics.completed(slow)
+    Sum(lambda: orjson.loads(orjson.dumps(tell(registry))), parents)
+    theirs, ours = (
+        [line for line in generate_latest(one).decode().splitlines() if "process_" not in line]
+        for one in (registry, parents)
+    )
+    assert theirs == ours
+    assert any('# {request_id="a-1"}' in line for line in ours)
+
+
 @pytest.mark.parametrize(
     ("file", "number", "trail"), [("a.jsonl", 1, "a.jsonl"), ("a.jsonl", 2, "a.jsonl.2"), ("-", 3, "-")]
 )
@@ -73,7 +112,7 @@ async def test_a_late_answer_is_passed_over() -> None:
     inquiry = Inquiry([Worker(0, ours)])
 
     def answer(number: int, name: str) -> bytes:
-        told = orjson.dumps([(name, "", "gauge", [])])
+        told = orjson.dumps([(name, "", "gauge", "", [])])
         return struct.pack("!QI", number, len(told)) + told
 
     asking = loop.run_in_executor(None, inquiry.ask)

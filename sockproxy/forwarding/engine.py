@@ -29,6 +29,7 @@ class Engine:
         self.busy_count = 0
         self.bare_count = 0  # of those that the express way has taken
         self.is_up = False  # as of the last connection
+        self.is_reachable = False  # as of the last ping: it accepts connections, whether or not it answers on them
 
     @property
     def idle_count(self) -> int:
@@ -110,9 +111,11 @@ class Engine:
 
     async def ping(self) -> bool:
         """Whether the engine answers `GET /_ping` with 200 within `connect_seconds`, on a connection of its own."""
+        is_reachable = False
         try:
             async with asyncio.timeout(self._limits.connect_seconds or None):
                 stream = await self.connect()
+                is_reachable = True
                 try:
                     stream.write(_PING)
                     raw = await stream.read_head(self._limits.engine_head_bytes_max)
@@ -121,6 +124,8 @@ class Engine:
             self.is_up = http1.parse_response_head(raw, self._limits.fields_max, "GET").status == 200
         except (EngineError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             self.is_up = False  # lawful: not answering a ping, in whatever way, is what False means
+        finally:
+            self.is_reachable = is_reachable
         return self.is_up
 
     def close(self) -> None:

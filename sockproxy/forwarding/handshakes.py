@@ -44,6 +44,11 @@ class Handshakes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._tasks)
+
     def cancel(self) -> None:
         """Ends all of them: nobody of them has asked for anything yet."""
         for task in list(self._tasks):

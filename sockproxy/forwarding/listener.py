@@ -61,6 +61,14 @@ class Census:
         if not self._by_principal[principal.key]:
             del self._by_principal[principal.key]
 
+    def used(self) -> dict[str, float]:
+        """How much of each limit is used, from 0 to 1."""
+        most = max(self._by_principal.values(), default=0)
+        return {
+            "connections_max": self.total / self._limits.connections_max,
+            "connections_per_principal_max": most / self._limits.connections_per_principal_max,
+        }
+
 
 class Listener:
     """Accepts connections on bound sockets, as long as there is room for them."""

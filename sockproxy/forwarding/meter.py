@@ -86,6 +86,15 @@ class Meter:
         """Principals that are remembered."""
         return len(self._uses)
 
+    def used(self) -> dict[str, float]:
+        """How much the principal that has most uses of each limit that is set, from 0 to 1."""
+        limits, uses = self.limits, self._uses.values()
+        most = {
+            "concurrent": (limits.concurrent, max((use.concurrent for use in uses), default=0)),
+            "streams": (limits.streams, max((use.streams for use in uses), default=0)),
+        }
+        return {limit: count / count_max for limit, (count_max, count) in most.items() if count_max}
+
     def _take_token(self, use: Use) -> bool:
         if not self.limits.requests_per_second:
             return True

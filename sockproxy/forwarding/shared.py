@@ -150,6 +150,16 @@ class Entrance:
         self._gates = [(client.match, self._gate(client)) for client in clients]
         self.for_all = next((gate for match, gate in self._gates[:1] if not match.asked), None)
 
+    @property
+    def policies(self) -> list[Policy]:
+        """What holds for its clients."""
+        return [gate.policy for _, gate in self._gates]
+
+    @property
+    def meters(self) -> list[Meter]:
+        """Of those clients that are limited."""
+        return list(self._meters.values())
+
     def _gate(self, client: Client) -> Gate:
         meter = self._meters.get((client.match, client.limits))
         return Gate(self.name, client.policy, meter, has_express=self._has_express)

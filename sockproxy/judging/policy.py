@@ -245,6 +245,12 @@ class Policy:
         rules = self.in_force.get(operation_id, _NO_RULES)
         return () if rules.deny is not None else rules.allow_if
 
+    @property
+    def can_allow(self) -> frozenset[str]:
+        """The operationIds that a rule in force allows, whatever else it requires, and none denies."""
+        allowed = (name for name, rules in self.in_force.items() if not rules.deny and (rules.allow or rules.allow_if))
+        return frozenset(allowed) - {UNKNOWN_SELECTOR}
+
     def requires(self, operation_id: str) -> list[list[tuple[str, Any]]]:
         """Keys and values of what the rules that may allow an operation require, one or the other of which has to be met."""
         rules = self.on_trial.get(operation_id, _NO_RULES).allow_if

@@ -9,20 +9,27 @@ from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 _INDEX = """<!doctype html><title>sockproxy</title><h1>sockproxy</h1>
 <ul><li><a href="/metrics">metrics</a><li><a href="/healthz">healthz</a><li><a href="/readyz">readyz</a></ul>
 """
 
+_OPENMETRICS_TYPE = "application/openmetrics-text"
+_TEXT = (generate_latest, CONTENT_TYPE_LATEST)
+_OPENMETRICS = (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST)
+
 
 def make_application(
     registry: CollectorRegistry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
 ) -> web.Application:
-    """`/metrics` (Prometheus text), `/healthz` (200 as long as the process serves), `/readyz` (200 or 503, as `readiness` says,
-    which also gives a line for people)."""
+    """`/metrics` (Prometheus' text format, or OpenMetrics, which has exemplars, for who likes it better), `/healthz` (200 as
+    long as the process serves), `/readyz` (200 or 503, as `readiness` says, which also gives a line for people)."""
 
     async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        wants_openmetrics = _wants_openmetrics(request.headers.getall("Accept", []))
+        generate, content_type = _OPENMETRICS if wants_openmetrics else _TEXT
+        return web.Response(body=generate(registry), headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -39,6 +46,12 @@ def make_application(
         [web.get("/", index), web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)]
     )
     return application
+
+
+def _wants_openmetrics(accept: list[str]) -> bool:
+    """Whether the first of the two forms that is accepted is OpenMetrics: Prometheus names what it likes best first."""
+    media_types = (one.partition(";")[0].strip().lower() for field in accept for one in field.split(","))
+    return next((one for one in media_types if one in (_OPENMETRICS_TYPE, "text/plain")), "") == _OPENMETRICS_TYPE
 
 
 async def start_admin(application: web.Application, sockets: list[Any]) -> web.AppRunner:

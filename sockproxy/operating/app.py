@@ -59,7 +59,7 @@ from sockproxy.operating.workers import (
 )
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.event import rfc3339
-from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
+from sockproxy.recording.metrics import Metrics, Registry, States, Sum, tell
 from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
@@ -96,10 +96,7 @@ class Service:
             version=__version__,
             limits=[field.name for kind in (Limits, ClientLimits) for field in fields(kind)],
             sinks=[audit.file for audit in config.audit],
-            engine_connections=self._engine_connections,
-            express_in_flight=lambda: self.connections.express_busy_count,
-            certificates=lambda: {name: tls.not_after for name, tls in self.tls.items()},
-            before_collect=self._tell_served,
+            states=self._states(),
             count_served=twins.count_served,
         )
         self.trail = AuditTrail(
@@ -132,10 +129,10 @@ class Service:
         self.entrances = {
             one.name: Entrance(one.name, one.clients, nobody, has_express=one.tls is None) for one in config.listeners
         }
-        census = Census(config.limits)
+        self.census = Census(config.limits)
         self.listeners = [
             Listener(
-                *(name, sockets[name], census),
+                *(name, sockets[name], self.census),
                 self._enter(entrance),
                 self.connections.send_away,
                 self.metrics.limit_hit,
@@ -155,15 +152,38 @@ class Service:
             sock, entrance.for_all or gate_of(peer), principal, on_closed, peer
         )
 
+    def _states(self) -> States:
+        """What the metrics ask of all others, each time that somebody wants to see them."""
+        return States(
+            before_collect=self._tell_served,
+            express_in_flight=lambda: self.connections.express_busy_count,
+            engine_is_reachable=lambda: self.engine.is_reachable,
+            engine_connections=self._engine_connections,
+            client_connections=lambda: self.census.total,
+            limits_used=self._limits_used,
+            policies=lambda: [policy for entrance in self.entrances.values() for policy in entrance.policies],
+            certificates=lambda: {name: tls.not_after for name, tls in self.tls.items()},
+        )
+
+    def _tell_served(self) -> None:
+        self.observers.tell_served()
+
+    def _limits_used(self) -> dict[str, float]:
+        limits = self.config.limits
+        used = self.census.used()
+        used["handshakes_max"] = self.handshakes.count / limits.handshakes_max
+        used["judged_bodies_bytes_max"] = self.proxy.held_bytes_max / limits.judged_bodies_bytes_max
+        for meter in (meter for entrance in self.entrances.values() for meter in entrance.meters):
+            for limit, share in meter.used().items():
+                used[limit] = max(share, used.get(limit, 0.0))
+        return used
+
     def _engine_connections(self) -> dict[str, int]:
         connections = self.connections
         return {
             "idle": self.engine.idle_count + connections.express_idle_count,
             "busy": self.engine.busy_count + connections.express_busy_count,
         }
-
-    def _tell_served(self) -> None:
-        self.observers.tell_served()
 
     def _flush_soon(self, flush: Callable[[], None]) -> None:
         self._loop.call_soon(flush)

@@ -2,12 +2,14 @@
 
 families   names, types, labels, help texts, buckets
 counting   what is counted when
+exemplars  which exchange stands for a number
+telling    from numbers to samples
 summing    several processes as one
 """
 
 from prometheus_client import CollectorRegistry as Registry
 
-from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, CountServed, Metrics, count_served
+from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, CountServed, Metrics, States, count_served
 from sockproxy.recording.metrics.families import FAMILIES, Kind
 from sockproxy.recording.metrics.summing import Sum, Told, tell
 
@@ -19,6 +21,7 @@ __all__ = [
     "Kind",
     "Metrics",
     "Registry",
+    "States",
     "Sum",
     "Told",
     "count_served",

@@ -22,7 +22,6 @@ import platform
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -32,22 +31,17 @@ from prometheus_client.core import Metric
 from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Classified, Traffic
-from sockproxy.judging.policy import Decision
+from sockproxy.judging.policy import Decision, Effect, Policy
 from sockproxy.recording.audit import RESULTS
+from sockproxy.recording.metrics.exemplars import SLOW_SECONDS, Exemplars
 from sockproxy.recording.metrics.families import (
     FAMILIES,
     OVERHEAD_BUCKETS,
     REQUEST_BUCKETS,
     STREAM_BUCKETS,
-    Family,
     Labels,
 )
-
-Row = list[float]
-"""A histogram: how many fell into each bucket (not cumulative), those above all, and the sum of their values."""
-
-Value = float | Row
-Samples = Mapping[Labels, Value]
+from sockproxy.recording.metrics.telling import Row, Samples, to_metric
 
 IN_FLIGHT_KIND = MappingProxyType(
     {
@@ -66,6 +60,19 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 _OTHER_METHOD = "other"
 _UNKNOWN_OPERATION = "unknown"
 _NO_POLICY = "none"
+_DENY = Effect.DENY
+_NOT_KNOWN = (_UNKNOWN_OPERATION, "unary")
+
+Times = tuple[float, float | None, float | None, float | None]
+"""Seconds that went by for the request, as a stream, at the engine, and in the proxy; None: it was none, or never there."""
+
+_TIMED = (
+    ("sockproxy_request_duration_seconds", REQUEST_BUCKETS, True),
+    ("sockproxy_stream_duration_seconds", STREAM_BUCKETS, True),
+    ("sockproxy_engine_duration_seconds", REQUEST_BUCKETS, True),
+    ("sockproxy_overhead_seconds", OVERHEAD_BUCKETS, False),
+)
+"""Where `Times` are counted, in their order: family, its buckets, and whether it has the label `operation`."""
 
 
 class Account(NamedTuple):
@@ -99,6 +106,19 @@ def count_served(batch: Iterable[Served], overhead: Row) -> None:
 CountServed = Callable[[Iterable[Served], Row], None]
 
 
+class States(NamedTuple):
+    """What is asked at each scrape, `before_collect` first: whoever has more to count does it then."""
+
+    before_collect: Callable[[], None] = lambda: None
+    express_in_flight: Callable[[], int] = int  # exchanges under way of which only `served` will tell
+    engine_is_reachable: Callable[[], bool] = bool
+    engine_connections: Callable[[], Mapping[str, int]] = dict  # state (idle, busy) -> how many
+    client_connections: Callable[[], int] = int
+    limits_used: Callable[[], Mapping[str, float]] = dict  # limit -> how much of it, from 0 to 1
+    policies: Callable[[], Iterable[Policy]] = tuple  # those in force
+    certificates: Callable[[], Mapping[str, float]] = dict  # listener -> when its certificate ends, since the epoch
+
+
 class Metrics:
     """The observer that counts, and the collector that tells."""
 
@@ -109,23 +129,14 @@ class Metrics:
         *,
         limits: Iterable[str] = (),
         sinks: Iterable[str] = (),
-        engine_connections: Callable[[], Mapping[str, int]] = dict,
-        express_in_flight: Callable[[], int] = int,
-        certificates: Callable[[], Mapping[str, float]] = dict,
-        before_collect: Callable[[], None] = lambda: None,
+        states: States | None = None,
         count_served: CountServed = count_served,
     ) -> None:
-        """Registers itself. `limits` and `sinks`: their names in the configuration, told from the start with 0;
-        `engine_connections` is asked at each scrape: state (idle, busy) -> how many,
-        and `express_in_flight`: how many exchanges are under way of which only `served` will tell.
-        `certificates`: listener -> when its certificate ends, in seconds since the epoch.
-        `before_collect` is called first at each scrape, for whoever has more to tell. `count_served`: the function here,
-        or its compiled twin."""
+        """Registers itself. `limits` and `sinks`: their names in the configuration, told from the start with 0. `states`: what
+        others know. `count_served`: the function here, or its compiled twin."""
         self._count_served = count_served
-        self._before_collect = before_collect
-        self._express_in_flight = express_in_flight
-        self._certificates = certificates
-        self._engine_connections = engine_connections
+        self._states = states or States()
+        self._exemplars = Exemplars()
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
         self._decisions: dict[Labels, int] = {}
         self._accounts: dict[tuple[tuple[str, str, str, str], Labels], Account] = {}
@@ -149,20 +160,27 @@ class Metrics:
 
     def decided(self, exchange: Exchange) -> None:
         """Counts the decision; from here on the exchange is in flight."""
-        if exchange.decision is not None:
-            self._count_decision(exchange.decision, exchange.classified)
-            self._in_flight[exchange.id] = _kind(exchange.classified)
+        decision = exchange.decision
+        if decision is not None:
+            operation = None if exchange.classified is None else exchange.classified.operation
+            name, kind = (
+                _NOT_KNOWN if operation is None else (operation.operation_id, IN_FLIGHT_KIND[operation.traffic])
+            )
+            self._count_decision(decision, name)
+            self._in_flight[exchange.id] = kind
 
     def completed(self, exchange: Exchange) -> None:
         """Counts the outcome; and the decision, if it was not told of (a sink refused it, before it came here)."""
         operation, method = _operation_and_method(exchange.classified, exchange.method)
-        status = exchange.status if 100 <= exchange.status <= 599 else 0
-        policy = _NO_POLICY
-        if exchange.decision is not None:
-            policy = exchange.decision.policy
+        policy, decision = _NO_POLICY, exchange.decision
+        if decision is not None:
+            policy = decision.policy
             if self._in_flight.pop(exchange.id, None) is None:
-                self._count_decision(exchange.decision, exchange.classified)
-        key = (exchange.listener, policy, operation, method, status)
+                self._count_decision(decision, operation)
+            if decision.effect is _DENY or decision.shadow is _DENY:
+                labels = (policy, operation, decision.effect, decision.reason)
+                self._exemplars.count("sockproxy_decisions_total", labels, exchange)
+        key = (exchange.listener, policy, operation, method, exchange.status)
         self._requests[key] = self._requests.get(key, 0) + 1
         self._observe_times(exchange, operation)
         if exchange.bytes_in or exchange.bytes_out:
@@ -170,9 +188,9 @@ class Metrics:
             row[0] += exchange.bytes_in
             row[1] += exchange.bytes_out
         if exchange.bad_request_reason is not None:
-            self._bad_requests[exchange.bad_request_reason] += 1
+            self._count_bad_request(exchange, exchange.bad_request_reason)
         if exchange.engine_error_reason is not None:
-            self._engine_errors[exchange.engine_error_reason] += 1
+            self._count_engine_error(exchange, exchange.engine_error_reason)
 
     def account(self, exchange: Exchange) -> "Account":
         """What `served` needs of exchanges like this one."""
@@ -231,40 +249,58 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """All families, with what was counted so far."""
-        self._before_collect()
+        self._states.before_collect()
         self._fold()
         samples = self._samples()
         for family in FAMILIES:
-            yield _collect(family, samples[family.name])
+            yield to_metric(family, samples[family.name], self._exemplars)
 
-    def _count_decision(self, decision: Decision, classified: Classified | None) -> None:
-        operation, _ = _operation_and_method(classified, "")
+    def _count_decision(self, decision: Decision, operation: str) -> None:
         key = (decision.policy, operation, decision.effect, decision.reason)
         self._decisions[key] = self._decisions.get(key, 0) + 1
 
+    def _count_bad_request(self, exchange: Exchange, reason: BadRequestReason) -> None:
+        self._bad_requests[reason] += 1
+        self._exemplars.count("sockproxy_bad_requests_total", (reason,), exchange)
+
+    def _count_engine_error(self, exchange: Exchange, reason: EngineErrorReason) -> None:
+        self._engine_errors[reason] += 1
+        self._exemplars.count("sockproxy_engine_errors_total", (reason,), exchange)
+
     def _observe_times(self, exchange: Exchange, operation: str) -> None:
-        received, answered, completed = exchange.received_at, exchange.answered_at, exchange.completed_at
-        traffic = _traffic(exchange.classified)
-        # A hijack may be answered like any other request: by an error, or because it was asked to detach.
-        is_long = answered > 0 and (exchange.is_tunnel or traffic is Traffic.STREAM)
-        _observe(self._request_seconds, operation, REQUEST_BUCKETS, (answered if is_long else completed) - received)
-        if is_long:
-            _observe(self._stream_seconds, operation, STREAM_BUCKETS, completed - answered)
-        if not exchange.forwarded_at:
-            return
-        overhead = exchange.forwarded_at - received
-        if answered:
-            _observe(self._engine_seconds, operation, REQUEST_BUCKETS, answered - exchange.forwarded_at)
-            if traffic is Traffic.UNARY:
-                overhead += completed - answered
-        _add(self._overhead_seconds, OVERHEAD_BUCKETS, overhead)
+        request, stream, engine, overhead = times = times_of(exchange)
+        _observe(self._request_seconds, operation, REQUEST_BUCKETS, request)
+        if overhead is not None:
+            self._overhead_seconds[bisect_left(OVERHEAD_BUCKETS, overhead)] += 1
+            self._overhead_seconds[-1] += overhead
+            if engine is not None:
+                _observe(self._engine_seconds, operation, REQUEST_BUCKETS, engine)
+            if stream is not None:
+                _observe(self._stream_seconds, operation, STREAM_BUCKETS, stream)
+        if request >= SLOW_SECONDS or stream is not None:
+            self._remember_slow(exchange, operation, times)
+
+    def _remember_slow(self, exchange: Exchange, operation: str, times: Times) -> None:
+        for (family, buckets, has_operation), seconds in zip(_TIMED, times, strict=True):
+            if seconds is not None:
+                self._exemplars.time(family, (operation,) * has_operation, buckets, seconds, exchange)
+
+    def _requests_by_code(self) -> dict[Labels, int]:
+        """The engine may answer with any number; those that are no status are one."""
+        counts: dict[Labels, int] = {}
+        for (*labels, status), count in self._requests.items():
+            key = (*labels, str(status) if 100 <= status <= 599 else "none")
+            counts[key] = counts.get(key, 0) + count
+        return counts
 
     def _samples(self) -> dict[str, Samples]:
         """Family -> label values -> number, or row of a histogram."""
+        states = self._states
         in_flight = dict.fromkeys(IN_FLIGHT_KIND.values(), 0) | Counter(self._in_flight.values())
-        in_flight["unary"] += self._express_in_flight()
+        in_flight["unary"] += states.express_in_flight()
+        policies = {policy.name: policy for policy in states.policies()}
         return {
-            "sockproxy_requests_total": {(*key[:4], _code(key[4])): count for key, count in self._requests.items()},
+            "sockproxy_requests_total": self._requests_by_code(),
             "sockproxy_decisions_total": self._decisions,
             "sockproxy_request_duration_seconds": _by_one_label(self._request_seconds),
             "sockproxy_engine_duration_seconds": _by_one_label(self._engine_seconds),
@@ -277,36 +313,47 @@ class Metrics:
                 for direction, count in zip(("in", "out"), row, strict=True)
             },
             "sockproxy_engine_up": {(): self._engine_up},
-            "sockproxy_engine_connections": _by_one_label(self._engine_connections()),
+            "sockproxy_engine_reachable": {(): int(states.engine_is_reachable())},
+            "sockproxy_engine_connections": _by_one_label(states.engine_connections()),
             "sockproxy_engine_errors_total": _by_one_label(self._engine_errors),
             "sockproxy_bad_requests_total": _by_one_label(self._bad_requests),
             "sockproxy_limits_hit_total": _by_one_label(self._limits_hit),
+            "sockproxy_limit_used_ratio": _by_one_label(states.limits_used()),
+            "sockproxy_client_connections": {(): states.client_connections()},
+            "sockproxy_policy_operations": {(name,): len(policy.can_allow) for name, policy in policies.items()},
+            "sockproxy_policy_info": {(name, one.mode, one.revision): 1 for name, one in policies.items()},
             "sockproxy_audit_events_total": self._audit_events,
             "sockproxy_audit_rejected_requests_total": {(): self._audit_rejected},
-            "sockproxy_tls_certificate_not_after_seconds": _by_one_label(self._certificates()),
+            "sockproxy_tls_certificate_not_after_seconds": _by_one_label(states.certificates()),
             "sockproxy_config_last_reload_successful": {(): self._reload_successful},
             "sockproxy_config_last_reload_success_timestamp_seconds": {(): self._reload_success_time},
             "sockproxy_build_info": {self._build: 1},
         }
 
 
-def _traffic(classified: Classified | None) -> Traffic | None:
-    return None if classified is None or classified.operation is None else classified.operation.traffic
-
-
-def _kind(classified: Classified | None) -> str:
-    traffic = _traffic(classified)
-    return "unary" if traffic is None else IN_FLIGHT_KIND[traffic]
+def times_of(exchange: Exchange) -> Times:
+    """How long what took: see the picture above."""
+    received, forwarded, answered = exchange.received_at, exchange.forwarded_at, exchange.answered_at
+    whole = exchange.completed_at - received
+    if not forwarded:
+        return whole, None, None, None
+    overhead = forwarded - received
+    if not answered:
+        return whole, None, None, overhead
+    traffic = None if exchange.classified is None or (known := exchange.classified.operation) is None else known.traffic
+    # A hijack may be answered like any other request: by an error, or because it was asked to detach.
+    if exchange.is_tunnel or traffic is Traffic.STREAM:
+        return answered - received, exchange.completed_at - answered, answered - forwarded, overhead
+    if traffic is Traffic.UNARY:
+        overhead += exchange.completed_at - answered
+    return whole, None, answered - forwarded, overhead
 
 
 def _operation_and_method(classified: Classified | None, method: str) -> tuple[str, str]:
-    if classified is None or classified.operation is None:
+    operation = None if classified is None else classified.operation
+    if operation is None:
         return _UNKNOWN_OPERATION, method if method in _METHODS else _OTHER_METHOD
-    return classified.operation.operation_id, classified.operation.method
-
-
-def _code(status: int) -> str:
-    return str(status) if status else "none"
+    return operation.operation_id, operation.method
 
 
 def _new_row(buckets: tuple[float, ...]) -> Row:
@@ -315,32 +362,9 @@ def _new_row(buckets: tuple[float, ...]) -> Row:
 
 def _observe(rows: dict[str, Row], operation: str, buckets: tuple[float, ...], seconds: float) -> None:
     row = rows.get(operation) or rows.setdefault(operation, _new_row(buckets))
-    _add(row, buckets, seconds)
-
-
-def _add(row: Row, buckets: tuple[float, ...], seconds: float) -> None:
     row[bisect_left(buckets, seconds)] += 1
     row[-1] += seconds
 
 
-def _by_one_label(values: Mapping[str, Value]) -> Samples:
+def _by_one_label(values: Mapping[str, float | Row]) -> Samples:
     return {(label,): value for label, value in values.items()}
-
-
-def _collect(family: Family, samples: Samples) -> Metric:
-    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
-    for values, value in samples.items():
-        labels = dict(zip(family.labels, values, strict=True))
-        if isinstance(value, list):
-            _add_histogram(metric, family, labels, value)
-        else:
-            metric.add_sample(family.name, labels, value)
-    return metric
-
-
-def _add_histogram(metric: Metric, family: Family, labels: dict[str, str], row: Row) -> None:
-    *counts, seconds = row
-    for bound, count in zip((*map(str, family.buckets), "+Inf"), accumulate(counts), strict=True):
-        metric.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
-    metric.add_sample(f"{family.name}_count", labels, sum(counts))
-    metric.add_sample(f"{family.name}_sum", labels, seconds)

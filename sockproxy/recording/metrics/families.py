@@ -15,6 +15,7 @@ class Kind(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
+    INFO = "info"  # a gauge that is always 1, in Prometheus' own text format
 
 
 class Family(NamedTuple):
@@ -95,6 +96,12 @@ FAMILIES = (
         "Whether the engine answered when it was last asked: 1 or 0.",
     ),
     Family(
+        "sockproxy_engine_reachable",
+        Kind.GAUGE,
+        (),
+        "Whether the engine accepted a connection when it was last asked: 1 or 0. With 1 and engine_up 0 it is stuck.",
+    ),
+    Family(
         "sockproxy_engine_connections",
         Kind.GAUGE,
         ("state",),
@@ -117,6 +124,31 @@ FAMILIES = (
         Kind.COUNTER,
         ("limit",),
         "How often a limit ended or refused something; the label is the limit's key in the configuration.",
+    ),
+    Family(
+        "sockproxy_limit_used_ratio",
+        Kind.GAUGE,
+        ("limit",),
+        "How much of a limit is in use, from 0 to 1: of a principal's that of whoever has most, of several workers' the "
+        "fullest. Client limits are told where they are set.",
+    ),
+    Family(
+        "sockproxy_client_connections",
+        Kind.GAUGE,
+        (),
+        "Open connections of clients.",
+    ),
+    Family(
+        "sockproxy_policy_operations",
+        Kind.GAUGE,
+        ("policy",),
+        "How many operations the rules of a policy in force can allow.",
+    ),
+    Family(
+        "sockproxy_policy_info",
+        Kind.INFO,
+        ("policy", "mode", "revision"),
+        "Always 1; the labels tell which policies are in force.",
     ),
     Family(
         "sockproxy_audit_events_total",
@@ -150,7 +182,7 @@ FAMILIES = (
     ),
     Family(
         "sockproxy_build_info",
-        Kind.GAUGE,
+        Kind.INFO,
         ("version", "python"),
         "Always 1; the labels tell what runs.",
     ),

@@ -6,17 +6,27 @@ Owns which are summed and which are not. Must not know how the processes are ask
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric, Sample
+from prometheus_client.core import Exemplar, Metric
 
-Told = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
-"""One metric: name, help text, type, samples (name, labels, value); it can be said as JSON."""
+ToldExemplar = tuple[dict[str, str], float, float]
+"""Labels, value, and when (seconds since the epoch)."""
+
+ToldSample = tuple[str, dict[str, str], float, ToldExemplar | None]
+"""Name, labels, value, exemplar."""
+
+Told = tuple[str, str, str, str, list[ToldSample]]
+"""One metric: name, help text, type, unit, samples; it can be said as JSON."""
 
 MERGE: dict[str, Callable[[float, float], float]] = {
     "sockproxy_engine_up": min,
+    "sockproxy_engine_reachable": min,
+    "sockproxy_limit_used_ratio": max,
+    "sockproxy_policy_operations": max,
+    "sockproxy_policy": max,
     "sockproxy_config_last_reload_successful": min,
     "sockproxy_config_last_reload_success_timestamp_seconds": min,
     "sockproxy_tls_certificate_not_after_seconds": min,
-    "sockproxy_build_info": max,
+    "sockproxy_build": max,
     "process_start_time_seconds": min,
     "process_max_fds": max,
 }
@@ -30,10 +40,15 @@ def tell(registry: CollectorRegistry) -> list[Told]:
             metric.name,
             metric.documentation,
             metric.type,
-            [(one.name, one.labels, float(one.value)) for one in metric.samples],
+            metric.unit,
+            [(one.name, one.labels, float(one.value), _tell_exemplar(one.exemplar)) for one in metric.samples],
         )
         for metric in registry.collect()
     ]
+
+
+def _tell_exemplar(exemplar: Exemplar | None) -> ToldExemplar | None:
+    return None if exemplar is None else (exemplar.labels, exemplar.value, float(exemplar.timestamp or 0.0))
 
 
 class Sum:
@@ -50,21 +65,24 @@ class Sum:
 
     def collect(self) -> Iterator[Metric]:
         """The families, merged."""
-        merged: dict[str, Metric] = {}
-        for name, documentation, kind, samples in self._ask():
-            merged.setdefault(name, Metric(name, documentation, kind)).samples.extend(Sample(*one) for one in samples)
-        for metric in merged.values():
-            metric.samples = _merge(metric)
+        merged: dict[str, tuple[Metric, list[ToldSample]]] = {}
+        for name, documentation, kind, unit, samples in self._ask():
+            whole = Metric(name, documentation, kind, unit)
+            merged.setdefault(name, (whole, []))[1].extend(samples)
+        for metric, samples in merged.values():
+            _add_merged(metric, samples)
             yield metric
 
 
-def _merge(metric: Metric) -> list[Sample]:
+def _add_merged(metric: Metric, samples: Iterable[ToldSample]) -> None:
     combine = MERGE.get(metric.name, float.__add__)
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    for sample in metric.samples:
-        key = (sample.name, tuple(sample.labels.items()))
-        values[key] = combine(values[key], float(sample.value)) if key in values else float(sample.value)
-    whole = Metric(metric.name, metric.documentation, metric.type)
-    for (name, labels), value in values.items():
-        whole.add_sample(name, dict(labels), value)
-    return whole.samples
+    latest: dict[tuple[str, tuple[tuple[str, str], ...]], ToldExemplar] = {}
+    for name, labels, value, exemplar in samples:
+        key = (name, tuple(labels.items()))
+        values[key] = combine(values[key], value) if key in values else value
+        if exemplar is not None and (key not in latest or latest[key][2] < exemplar[2]):
+            latest[key] = exemplar
+    for key, value in values.items():
+        found = latest.get(key)
+        metric.add_sample(key[0], dict(key[1]), value, exemplar=None if found is None else Exemplar(*found))
