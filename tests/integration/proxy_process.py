@@ -28,7 +28,9 @@ STOP_SECONDS = 20.0
 class ProxyProcess:
     """One proxy in `folder`, in front of `engine`."""
 
-    def __init__(self, folder: Path, engine: Path, policy: str, audit: str | None = None, config: str = "") -> None:
+    def __init__(
+        self, folder: Path, engine: Path, policy: str, audit: str | None = None, config: str = "", workers: int = 1
+    ) -> None:
         """`config`: a configuration in the place of the options, with `$engine`, `$socket`, `$admin` and `$audit` where the
         options would say them."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,7 @@ class ProxyProcess:
         self.api = Api(self.socket)
         self.admin = f"127.0.0.1:{free_port()}"
         self._engine = engine
+        self._workers = workers
         self._config = folder / "sockproxy.yaml" if config else None
         if self._config is not None:
             places = {"engine": engine, "socket": self.socket, "admin": self.admin, "audit": self.audit}
@@ -54,6 +57,7 @@ class ProxyProcess:
         ]
         if self._config is not None:
             options = ["--config", str(self._config)]
+        options += ["--workers", str(self._workers)]
         command = [*DIES_WITH_US, sys.executable, "-m", "sockproxy", "serve", *options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
