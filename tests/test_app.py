@@ -39,7 +39,7 @@ WRITE = b"POST /v1.41/containers/web/start HTTP/1.1\r\nHost: d\r\n\r\n"
 
 
 class SmallEngine:
-    """Answers everything with 200, HELD when it is released."""
+    """Answers everything with 200, or with the status that a query asks for; HELD when it is released."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -73,7 +73,9 @@ class SmallEngine:
                 if "held" in line:
                     self._held.set()
                     await self.release.wait()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+                asked = re.search(r"[?&]status=([1-5][0-9][0-9])", line)
+                status = asked[1] if asked else "200"
+                writer.write(f"HTTP/1.1 {status} OK\r\nContent-Length: 2\r\n\r\n[]".encode())
 
 
 class Program:

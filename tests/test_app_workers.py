@@ -40,6 +40,33 @@ async def test_their_metrics_are_one_and_their_trails_are_whole() -> None:
         assert sum(report.decided for report in reports) == 20
 
 
+HOSTILE = (  # what somebody may send who wants more series; {} is another word each time
+    "GET /v1.41/containers/{}/json HTTP/1.1\r\nHost: d\r\nUser-Agent: {}\r\n\r\n",
+    "GET /v1.41/containers/json?status=404&{}={} HTTP/1.1\r\nHost: {}\r\n\r\n",
+    "GET /v1.41/containers/json?status=599 HTTP/1.1\r\nHost: d\r\n{}: {}\r\n\r\n",
+    "GET /v1.{}/containers/json HTTP/1.1\r\nHost: d\r\n\r\n",
+    "GET /{} HTTP/1.1\r\nHost: d\r\n\r\n",
+    "BREW-{} /containers/json HTTP/1.1\r\nHost: d\r\n\r\n",
+    "DELETE /v1.41/containers/%22{}%0A HTTP/1.1\r\nHost: d\r\n\r\n",
+    "GET /{} HTTP/1.1\r\n\r\n",
+    "{}\r\n\r\n",
+)
+
+
+async def test_what_clients_send_makes_no_series() -> None:
+    async with open_all(*WORKERS) as (program, _):
+        seen = []
+        for words in (range(1000, 1025), range(2000, 2050)):
+            for word in words:
+                for text in HOSTILE:
+                    await program.ask(text.replace("{}", str(word)).encode())
+            _, told = await program.get("/metrics")
+            seen.append({line.rpartition(" ")[0] for line in told.splitlines() if not line.startswith("#")})
+        assert seen[0] == seen[1]
+        assert len([sample for sample in seen[1] if sample.startswith("sockproxy_requests_total")]) < 12
+        assert len(seen[1]) < 400
+
+
 async def test_who_connects_while_they_drain_is_turned_away_at_once() -> None:
     async with open_all(*WORKERS) as (program, engine):
         busy = await program.connect()

@@ -28,6 +28,7 @@ import pytest
 import yaml
 
 from benchmarks.picture import digest, draw
+from grafana.dashboards import BOARDS, file_of
 from sockproxy.data import builtin_policy_names, client_policy_names, load_operations
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.judging.catalogue import Catalogue
@@ -71,6 +72,9 @@ ONLY_LOOKED_AT = {
 """Targets that are not run, and why: it is looked whether make knows how."""
 
 NOT_RUN = {"/opt/sockproxy/bin/pip install -c constraints.txt .": "it downloads; make run does the same"}
+
+NOT_EVERYWHERE = ("docker", "promtool")
+"""What is not installed on every machine: their commands are left out there."""
 
 STAYS = ("sockproxy serve",)
 """What runs until the end of the README; it is ended by SIGTERM and has to end with 0."""
@@ -166,6 +170,8 @@ HEADERS = {
     "exit code",
     "fields",
     "metric",
+    "dashboard",
+    "alert",
     "event",
     "what",
 }
@@ -262,8 +268,9 @@ class Machine:
         if command in ONLY_LOOKED_AT:
             look_at(command)
             return ""
-        if command.startswith("docker ") and shutil.which("docker") is None:
-            return f"there is no docker command here for `{command}`"
+        program = command.split(" ")[0]
+        if program in NOT_EVERYWHERE and shutil.which(program) is None:
+            return f"there is no {program} here for `{command}`"
         if command.startswith(STAYS + ENDED):
             self.run_in_terminal(step)
             return ""
@@ -435,6 +442,10 @@ def test_files(machine: Machine, block: Block) -> None:
         folder = service["volumes"][0].split(":")[1]
         assert service["environment"]["DOCKER_HOST"].startswith(f"unix://{folder}/")
         return
+    if block.file_name == "prometheus.yaml":
+        (scrape,) = yaml.safe_load(block.text)["scrape_configs"]
+        assert scrape["static_configs"] == [{"targets": [ADMIN]}]
+        return
     if block.file_name == "ci.test.yaml":
         load_tests(str(machine.home / block.file_name), Catalogue(load_operations()))
         return
@@ -492,6 +503,20 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 def test_all_metrics() -> None:
     told = [(names(name)[0], names(labels)) for name, labels, _ in table_below("Metrics", "metric")]
     assert told == [(family.name, list(family.labels)) for family in FAMILIES]
+
+
+def test_all_dashboards() -> None:
+    told = {names(file)[0]: int(panels) for file, panels, _ in table_below("Metrics", "dashboard")}
+    assert told == {str(file_of(board).relative_to(ROOT)): len(board.panels) for board in BOARDS}
+
+
+def test_all_alerts() -> None:
+    told = [(names(alert)[0], severity) for alert, severity, _ in table_below("Metrics", "alert")]
+    groups = yaml.safe_load((ROOT / "prometheus/alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    severities: dict[str, list[str]] = {}
+    for rule in (rule for group in groups for rule in group["rules"]):
+        severities.setdefault(rule["alert"], []).append(rule["labels"]["severity"])
+    assert told == [(alert, ", ".join(each)) for alert, each in severities.items()]
 
 
 def test_all_limits() -> None:
