@@ -229,6 +229,7 @@ _POLICIES = (
         ),
         width=12,
         height=6,
+        min=None,
     ),
 )
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from grafana_foundation_sdk.builders import bargauge, common, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import common, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as build_of
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as options
@@ -24,8 +24,6 @@ REF_IDS = "ABCDE"  # of a panel's queries, in their order
 REFRESH = "30s"
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 ALL = model.VariableOption(selected=True, text="All", value="$__all")
-HIDDEN = ("Time", "__name__", "job", "instance")
-"""Columns of every table that say nothing: of a moment, and of a place that the variables have chosen."""
 
 
 def build(board: Board) -> str:
@@ -84,7 +82,7 @@ def _variable(name: str, label: str, query: str, all_value: str = ".+") -> build
     return (
         build_of.QueryVariable(name)
         .label(label)
-        .query({"query": query, "refId": name})
+        .query(query)
         .datasource(SOURCE)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)
@@ -101,7 +99,9 @@ def _variable(name: str, label: str, query: str, all_value: str = ".+") -> build
 def _panel(panel: Panel, board: Board) -> Any:
     made = KINDS[panel.kind](panel)
     made = made.title(panel.title).description(panel.description).datasource(SOURCE).unit(panel.unit)
-    made = made.span(panel.width).height(panel.height).min(0)
+    made = made.span(panel.width).height(panel.height)
+    if panel.min is not None:
+        made = made.min(panel.min)
     if panel.max is not None:
         made = made.max(panel.max)
     if panel.words:
@@ -118,8 +118,6 @@ def _target(panel: Panel, query: Query, ref_id: str) -> prometheus.Dataquery:
     made = made.legend_format(query.legend or "__auto")
     if panel.kind == "table":
         return made.instant().format(PromQueryFormat.TABLE)
-    if panel.kind == "bargauge":
-        return made.instant()
     if panel.kind == "heatmap":
         made = made.format(PromQueryFormat.HEATMAP)
     return made.range().exemplar(query.has_exemplars)
@@ -144,21 +142,16 @@ def _stat(panel: Panel) -> stat.Panel:
     return stat.Panel().reduce_options(last).color_mode(mode).graph_mode(options.BigValueGraphMode.AREA)
 
 
-def _bargauge(panel: Panel) -> bargauge.Panel:
-    last = common.ReduceDataOptions().calcs(["lastNotNull"])
-    made = bargauge.Panel().reduce_options(last).orientation(options.VizOrientation.HORIZONTAL)
-    return made.display_mode(options.BarGaugeDisplayMode.GRADIENT)
-
-
 def _table(panel: Panel) -> table.Panel:
-    made = table.Panel().filterable(True).show_header(True)
+    first = common.TableSortByFieldState().display_name(panel.queries[0].legend).desc(True)
+    made = table.Panel().filterable(True).show_header(True).sort_by([first])
     if len(panel.queries) > 1:
         made = made.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
         columns = {f"Value #{REF_IDS[place]}": query.legend for place, query in enumerate(panel.queries)}
     else:
         columns = {"Value": panel.queries[0].legend}
     organize = {
-        "excludeByName": dict.fromkeys((*HIDDEN, *panel.hidden), True),
+        "excludeByName": dict.fromkeys(("Time", *panel.hidden), True),
         "renameByName": columns,
         "indexByName": {},
     }
@@ -176,7 +169,6 @@ KINDS: dict[str, Callable[[Panel], Any]] = {
     "stat": _stat,
     "table": _table,
     "heatmap": _heatmap,
-    "bargauge": _bargauge,
 }
 
 

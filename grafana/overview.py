@@ -95,6 +95,7 @@ _GLANCE = (
         "stat",
         3,
         4,
+        min=None,
     ),
 )
 
@@ -340,7 +341,7 @@ _ROOM = (
     ),
     Panel(
         "What runs",
-        "Version, and the policies in force with their revisions.",
+        "The version of each proxy, and of its Python.",
         "none",
         (Query("max by (instance, version, python) (sockproxy_build_info{%here})", "is there"),),
         "table",

@@ -17,7 +17,7 @@ WORDS = {
     "%rate": "$__rate_interval",
 }
 
-Kind = Literal["timeseries", "stat", "table", "heatmap", "bargauge"]
+Kind = Literal["timeseries", "stat", "table", "heatmap"]
 
 WIDTH = 24  # of a dashboard, in Grafana's columns
 
@@ -49,6 +49,7 @@ class Panel(NamedTuple):
     width: int = 8
     height: int = 8
     is_stacked: bool = False
+    min: float | None = 0
     max: float | None = None
     words: tuple[tuple[int, str, str], ...] = ()
     """Value, what it is called, and its colour: for states."""

@@ -155,7 +155,7 @@ def test_every_variable_has_values(world: World, file: Path) -> None:
     dashboard = json.loads(file.read_text())
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
             assert found, variable["query"]
             selector = as_grafana_asks(found[1], all_values(dashboard), world.begin)
             eventually(

@@ -9,15 +9,15 @@ from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+
+from sockproxy.recording.metrics.exposition import CONTENT_TYPE as OPENMETRICS_CONTENT_TYPE
+from sockproxy.recording.metrics.exposition import openmetrics
 
 _INDEX = """<!doctype html><title>sockproxy</title><h1>sockproxy</h1>
 <ul><li><a href="/metrics">metrics</a><li><a href="/healthz">healthz</a><li><a href="/readyz">readyz</a></ul>
 """
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
-_TEXT = (generate_latest, CONTENT_TYPE_LATEST)
-_OPENMETRICS = (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST)
 
 
 def make_application(
@@ -27,9 +27,11 @@ def make_application(
     long as the process serves), `/readyz` (200 or 503, as `readiness` says, which also gives a line for people)."""
 
     async def metrics(request: web.Request) -> web.Response:
-        wants_openmetrics = _wants_openmetrics(request.headers.getall("Accept", []))
-        generate, content_type = _OPENMETRICS if wants_openmetrics else _TEXT
-        return web.Response(body=generate(registry), headers={"Content-Type": content_type, "Vary": "Accept"})
+        if _wants_openmetrics(request.headers.getall("Accept", [])):
+            told, content_type = openmetrics(registry.collect()), OPENMETRICS_CONTENT_TYPE
+        else:
+            told, content_type = generate_latest(registry), CONTENT_TYPE_LATEST
+        return web.Response(body=told, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -4,6 +4,7 @@ families   names, types, labels, help texts, buckets
 counting   what is counted when
 exemplars  which exchange stands for a number
 telling    from numbers to samples
+exposition OpenMetrics' text format
 summing    several processes as one
 """
 

@@ -17,7 +17,7 @@ REQUEST_ID = "request_id"
 """The label, whose value is the audit event's `id` and the header `Sockproxy-Request-Id`."""
 
 
-Exemplar = tuple[str, float, float]
+Remembered = tuple[str, float, float]
 """The id of an exchange, the value that it added, and when (seconds since the epoch)."""
 
 
@@ -25,7 +25,7 @@ class Exemplars:
     """The last one of each series."""
 
     def __init__(self) -> None:
-        self._latest: dict[tuple[str, Labels, int], Exemplar] = {}
+        self._latest: dict[tuple[str, Labels, int], Remembered] = {}
 
     def count(self, family: str, labels: Labels, exchange: Exchange) -> None:
         """One that a counter has counted."""
@@ -36,6 +36,6 @@ class Exemplars:
         time = exchange.received_time + exchange.completed_at - exchange.received_at
         self._latest[family, labels, bisect_left(buckets, seconds)] = (exchange.id, seconds, time)
 
-    def of(self, family: str, labels: Labels, place: int = 0) -> Exemplar | None:
+    def of(self, family: str, labels: Labels, place: int = 0) -> Remembered | None:
         """That of a counter's series, or of a bucket."""
         return self._latest.get((family, labels, place))

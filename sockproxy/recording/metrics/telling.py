@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from prometheus_client.core import Exemplar, Metric
 
-from sockproxy.recording.metrics.exemplars import REQUEST_ID, Exemplars
+from sockproxy.recording.metrics.exemplars import REQUEST_ID, Exemplars, Remembered
 from sockproxy.recording.metrics.families import Family, Kind, Labels
 
 Row = list[float]
@@ -24,9 +24,9 @@ def to_metric(family: Family, samples: Samples, exemplars: Exemplars) -> Metric:
     for values, value in samples.items():
         labels = dict(zip(family.labels, values, strict=True))
         if isinstance(value, list):
-            _add_histogram(metric, family, labels, value, exemplars)
+            _add_histogram(metric, family, values, value, exemplars)
         elif family.kind is Kind.COUNTER:
-            metric.add_sample(family.name, labels, value, exemplar=_exemplar(exemplars, family, values))
+            metric.add_sample(family.name, labels, value, exemplar=_exemplar(exemplars.of(family.name, values)))
         else:
             metric.add_sample(family.name, labels, value)
     return metric
@@ -48,18 +48,18 @@ def unit_of(family: Family) -> str:
     return word if word in UNITS else ""
 
 
-def _add_histogram(metric: Metric, family: Family, labels: dict[str, str], row: Row, exemplars: Exemplars) -> None:
+def _add_histogram(metric: Metric, family: Family, values: Labels, row: Row, exemplars: Exemplars) -> None:
     *counts, seconds = row
+    labels = dict(zip(family.labels, values, strict=True))
     bounds = (*map(str, family.buckets), "+Inf")
     for place, (bound, count) in enumerate(zip(bounds, accumulate(counts), strict=True)):
-        exemplar = _exemplar(exemplars, family, tuple(labels.values()), place)
+        exemplar = _exemplar(exemplars.of(family.name, values, place))
         metric.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count, exemplar=exemplar)
     metric.add_sample(f"{family.name}_count", labels, sum(counts))
     metric.add_sample(f"{family.name}_sum", labels, seconds)
 
 
-def _exemplar(exemplars: Exemplars, family: Family, labels: Labels, place: int = 0) -> Exemplar | None:
-    found = exemplars.of(family.name, labels, place)
+def _exemplar(found: Remembered | None) -> Exemplar | None:
     if found is None:
         return None
     request_id, value, time = found
