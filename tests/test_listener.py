@@ -274,12 +274,12 @@ def test_the_census_takes_as_many_as_the_limit(
     assert census.enter(of_uid(next_uid)) is None
 
 
-def test_how_much_of_the_connections_is_used() -> None:
+def test_how_many_places_are_taken() -> None:
     census = Census(replace(Limits(), connections_max=10, connections_per_principal_max=4))
-    assert census.used() == {"connections_max": 0.0, "connections_per_principal_max": 0.0}
+    assert census.held() == {"connections_max": (0, 10), "connections_per_principal_max": (0, 4)}
     for uid in (1, 1, 2):
         census.enter(of_uid(uid))
-    assert census.used() == {"connections_max": 0.3, "connections_per_principal_max": 0.5}
+    assert census.held() == {"connections_max": (3, 10), "connections_per_principal_max": (2, 4)}
 
 
 def test_who_has_all_his_places_leaves_others_theirs() -> None:

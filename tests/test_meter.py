@@ -51,15 +51,15 @@ def stream(meter: Meter, key: str = "uid:1") -> Refusal | None:
 # --- counting
 
 
-def test_how_much_is_used_is_that_of_who_has_most() -> None:
+def test_what_is_held_is_told_of_who_has_most() -> None:
     meter = Meter(ClientLimits(concurrent=4, streams=10), Clock())
-    assert meter.used() == {"concurrent": 0.0, "streams": 0.0}
+    assert meter.held() == {"concurrent": (0, 4), "streams": (0, 10)}
     for key, count in (("uid:1", 1), ("uid:2", 3)):
         for _ in range(count):
             assert unary(meter, key) is None
             assert stream(meter, key) is None
-    assert meter.used() == {"concurrent": 0.75, "streams": 0.3}
-    assert Meter(ClientLimits(requests_per_second=1), Clock()).used() == {}, "what is not limited is not told"
+    assert meter.held() == {"concurrent": (3, 4), "streams": (3, 10)}
+    assert Meter(ClientLimits(requests_per_second=1), Clock()).held() == {}, "what is not limited is not told"
 
 
 def test_a_burst_and_then_one_at_a_time() -> None:

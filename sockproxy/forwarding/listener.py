@@ -61,12 +61,12 @@ class Census:
         if not self._by_principal[principal.key]:
             del self._by_principal[principal.key]
 
-    def used(self) -> dict[str, float]:
-        """How much of each limit is used, from 0 to 1."""
-        most = max(self._by_principal.values(), default=0)
+    def held(self) -> dict[str, tuple[int, int]]:
+        """Limit -> how many places are taken, and how many there are; of a principal's those of who has most."""
+        limits, most = self._limits, max(self._by_principal.values(), default=0)
         return {
-            "connections_max": self.total / self._limits.connections_max,
-            "connections_per_principal_max": most / self._limits.connections_per_principal_max,
+            "connections_max": (self.total, limits.connections_max),
+            "connections_per_principal_max": (most, limits.connections_per_principal_max),
         }
 
 

@@ -86,14 +86,14 @@ class Meter:
         """Principals that are remembered."""
         return len(self._uses)
 
-    def used(self) -> dict[str, float]:
-        """How much the principal that has most uses of each limit that is set, from 0 to 1."""
+    def held(self) -> dict[str, tuple[int, int]]:
+        """Limit that is set -> how many the principal that has most has under way, and how many it may have."""
         limits, uses = self.limits, self._uses.values()
         most = {
-            "concurrent": (limits.concurrent, max((use.concurrent for use in uses), default=0)),
-            "streams": (limits.streams, max((use.streams for use in uses), default=0)),
+            "concurrent": (max((use.concurrent for use in uses), default=0), limits.concurrent),
+            "streams": (max((use.streams for use in uses), default=0), limits.streams),
         }
-        return {limit: count / count_max for limit, (count_max, count) in most.items() if count_max}
+        return {limit: held for limit, held in most.items() if held[1]}
 
     def _take_token(self, use: Use) -> bool:
         if not self.limits.requests_per_second:

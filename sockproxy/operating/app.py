@@ -47,6 +47,7 @@ from sockproxy.operating.config import Config, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
+from sockproxy.operating.saturation import limits_used
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.workers import (
     Inquiry,
@@ -160,23 +161,15 @@ class Service:
             engine_is_reachable=lambda: self.engine.is_reachable,
             engine_connections=self._engine_connections,
             client_connections=lambda: self.census.total,
-            limits_used=self._limits_used,
+            limits_used=lambda: limits_used(
+                self.config.limits, self.census, self.handshakes, self.proxy, self.entrances.values()
+            ),
             policies=lambda: [policy for entrance in self.entrances.values() for policy in entrance.policies],
             certificates=lambda: {name: tls.not_after for name, tls in self.tls.items()},
         )
 
     def _tell_served(self) -> None:
         self.observers.tell_served()
-
-    def _limits_used(self) -> dict[str, float]:
-        limits = self.config.limits
-        used = self.census.used()
-        used["handshakes_max"] = self.handshakes.count / limits.handshakes_max
-        used["judged_bodies_bytes_max"] = self.proxy.held_bytes_max / limits.judged_bodies_bytes_max
-        for meter in (meter for entrance in self.entrances.values() for meter in entrance.meters):
-            for limit, share in meter.used().items():
-                used[limit] = max(share, used.get(limit, 0.0))
-        return used
 
     def _engine_connections(self) -> dict[str, int]:
         connections = self.connections
