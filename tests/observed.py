@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,8 +243,3 @@ class Observed:
 def expect(answer: tuple[int, bytes], *statuses: int) -> None:
     status, body = answer
     assert status in statuses, f"{status} and not {statuses}: {body!r}"
-
-
-def samples_of(text: str) -> Iterator[str]:
-    """The series of a scrape, without their values."""
-    return (line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#"))

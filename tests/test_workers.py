@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from sockproxy.operating.workers import Inquiry, Worker, fork_workers, supervise, tell_metrics, trail_of
-from sockproxy.recording.metrics import Metrics, Sum, tell
+from sockproxy.recording.metrics import FAMILIES, Kind, Metrics, Sum, tell
+from sockproxy.recording.metrics.summing import MERGE
+from sockproxy.recording.metrics.telling import base_name
 from tests.exchanges import LIST, answered, decided
 
 
@@ -59,6 +61,32 @@ async def test_metrics_are_summed_and_states_are_not() -> None:
         None, lambda: {s.name: s.value for m in registry.collect() for s in m.samples if "created" not in s.name}
     )
     assert values == {"sockproxy_requests_total": 7.0, "sockproxy_engine_up": 0.0}
+
+
+SUMMED = {"sockproxy_exchanges_in_flight", "sockproxy_engine_connections", "sockproxy_client_connections"}
+
+
+def test_of_each_state_it_is_said_how_two_workers_become_one() -> None:
+    states = {base_name(family) for family in FAMILIES if family.kind not in (Kind.COUNTER, Kind.HISTOGRAM)}
+    merged = {name for name in MERGE if name.startswith("sockproxy_")}
+    assert merged | SUMMED == states
+    assert not merged & SUMMED
+
+
+STATES = [  # what two workers tell, and what is told
+    ("sockproxy_limit_used_ratio", 0.25, 0.75, 0.75),
+    ("sockproxy_client_connections", 3.0, 4.0, 7.0),
+    ("sockproxy_engine_reachable", 1.0, 0.0, 0.0),
+    ("sockproxy_policy_operations", 22.0, 22.0, 22.0),
+    ("sockproxy_tls_certificate_not_after_seconds", 5.0, 4.0, 4.0),
+]
+
+
+@pytest.mark.parametrize(("name", "one", "other", "whole"), STATES, ids=[row[0] for row in STATES])
+def test_states(name: str, one: float, other: float, whole: float) -> None:
+    registry = CollectorRegistry()
+    Sum(lambda: [(name, "A state.", "gauge", "", [(name, {}, value, None)]) for value in (one, other)], registry)
+    assert registry.get_sample_value(name) == whole
 
 
 def test_of_several_exemplars_the_last_is_told() -> None:

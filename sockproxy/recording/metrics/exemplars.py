@@ -29,7 +29,8 @@ class Exemplars:
 
     def count(self, family: str, labels: Labels, exchange: Exchange) -> None:
         """One that a counter has counted."""
-        self._latest[family, labels, 0] = (exchange.id, 1.0, exchange.received_time)
+        time = exchange.received_time + exchange.completed_at - exchange.received_at
+        self._latest[family, labels, 0] = (exchange.id, 1.0, time)
 
     def time(self, family: str, labels: Labels, buckets: tuple[float, ...], seconds: float, exchange: Exchange) -> None:
         """One that fell into a bucket of a histogram."""
