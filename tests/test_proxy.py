@@ -533,7 +533,7 @@ async def test_draining_closes_idle_connections_and_finishes_the_others() -> Non
         await busy.send(GET)
         engine = await world.accept()
         await engine.receive_until(HEAD_END)
-        world.proxy.drain()
+        world.connections.drain()
         assert await idle.receive_all() == b""
         await engine.send(OK)
         assert b"[]" in await busy.receive_all()
