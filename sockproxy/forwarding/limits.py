@@ -63,6 +63,15 @@ class Limits:
     engine_write_answer_seconds: float = 3600.0
     """Until the engine's head for a unary write: a stop waits as long as it was asked to, a prune takes minutes. Above: 504."""
 
+    inquiry_seconds: float = 10.0
+    """All that is asked of the engine to judge one request; an inspect waits for a start of its container. Above: denied."""
+
+    inquiry_bytes_max: int = 4 << 20
+    """The engine's answers to all that is asked for one request; an inspect has some 5 KiB. Above: denied."""
+
+    inquiry_questions_max: int = 64
+    """What is asked for one request: containers, volumes, paths; nobody mounts more. Above: denied."""
+
     tunnel_idle_seconds: float = 7 * 86400.0
     """A tunnel on which no byte moves either way; a terminal is left over a weekend on purpose, not for longer."""
 

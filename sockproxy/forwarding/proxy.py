@@ -14,15 +14,17 @@ from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineE
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.answering import answer, refuse_above_limit, refuse_while_draining, reject
 from sockproxy.forwarding.express import Caller, Line, Outcome, learn
+from sockproxy.forwarding.inquiry import Inquiry
 from sockproxy.forwarding.intake import check_no_form, read_body, read_raw_head
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
-from sockproxy.forwarding.shared import Known, Proxy
+from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Traffic
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, denial_message
+from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
 
@@ -42,12 +44,8 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
     judgement = _judge(proxy, gate.policy, exchange.principal, head)
-    if judgement.needs_body:
-        _name(exchange, head, judgement)
-        body = await read_body(proxy, client, exchange, head)
-        gate = caller.gate  # and what was slow to come, by what holds when all of it is there
-        judgement = _judge(proxy, gate.policy, exchange.principal, head, body)
-        head = head._replace(framing=http1.NO_BODY, expects_continue=False)  # from here on it has none of its own
+    if judgement.needs_body or judgement.decision.questions:
+        gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement)
     _note(exchange, head, judgement)
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
@@ -63,21 +61,51 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting)
 
 
+async def _judge_wholly(
+    proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange, head: RequestHead, judgement: Judgement
+) -> tuple[Gate, RequestHead, Judgement]:
+    """Judges a request with all that its rules ask for: its body, and what the engine says. What was slow to come is judged by
+    the gate that holds when all of it is there, which is returned, and may ask for more."""
+    gate, body, inquiry = caller.gate, None, Inquiry(proxy)
+    while True:
+        _name(exchange, head, judgement)
+        if judgement.needs_body and body is None:
+            body = await read_body(proxy, client, exchange, head)
+        elif not await inquiry.find(judgement.questions):
+            break  # nothing is open, or nothing more can be found out: it is decided
+        gate = caller.gate
+        judgement = _judge(proxy, gate.policy, exchange.principal, head, body, inquiry.found)
+    if body is not None:
+        head = head._replace(framing=http1.NO_BODY, expects_continue=False)  # from here on it has none of its own
+    return gate, head, judgement
+
+
 def _judge(
-    proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead, body: bytes | None = None
+    proxy: Proxy,
+    policy: Policy,
+    principal: Principal,
+    head: RequestHead,
+    body: bytes | None = None,
+    found: Findings = NOTHING_FOUND,
 ) -> Judgement:
-    """Names and decides the request, whose body was read if it was asked for. Raises BadRequest."""
+    """Names and decides the request, with the body and the findings that were asked for so far. Raises BadRequest."""
     if len(head.target) > proxy.limits.target_bytes_max:
         detail = f"the target is above {proxy.limits.target_bytes_max} bytes"
         raise BadRequest(431, BadRequestReason.TARGET_TOO_LARGE, detail)
-    is_chunked, length = head.framing.kind is FramingKind.CHUNKED, head.framing.length
+    kind, length = head.framing
+    is_chunked = kind is FramingKind.CHUNKED
     if is_chunked or length > 0:
         check_no_form(head)
     return judge(
-        *(proxy.catalogue, policy, principal, head.method, head.target),
+        proxy.catalogue,
+        policy,
+        principal,
+        head.method,
+        head.target,
         content_length=None if is_chunked else max(length, 0),
         body=body,
         bodies=proxy.load_bodies() if policy.looks_inside else None,
+        found=found,
     )
 
 
@@ -133,9 +161,11 @@ async def _act(
     try:
         proxy.observers.decided(exchange)
         if judgement.decision.effect is Effect.DENY:
-            operation = judgement.classified.operation
-            message = denial_message(operation.operation_id if operation else "", judgement.decision)
-            return await answer(proxy, client, exchange, head, Stage.DENIED, 403, message)
+            decision, operation = judgement.decision, judgement.classified.operation
+            # Of what is not there the client hears in the engine's own words, on which some rely.
+            message = decision.absent or denial_message(operation.operation_id if operation else "", decision)
+            status = 404 if decision.absent else 403
+            return await answer(proxy, client, exchange, head, Stage.DENIED, status, message)
         return await trip.run()
     except (AuditRefused, RecordingRefused) as error:
         return await answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")

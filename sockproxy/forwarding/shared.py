@@ -4,6 +4,7 @@ Owns these values and nothing that is done with them. Must not know how a connec
 `roundtrip`), nor what an observer does. Begin at `Proxy`.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -13,6 +14,7 @@ from sockproxy.exchange import Exchange, Served, Stage, exchange_id
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.hostpaths import HostPaths
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
@@ -27,6 +29,10 @@ from sockproxy.wire import http1
 from sockproxy.wire.http1 import RequestHead
 
 _UNLIMITED = ClientLimits()
+
+INQUIRIES_MAX = 32
+"""Requests for which the engine is asked at a time, so that nobody keeps it busy with these alone. Others wait; where they wait
+too long, `inquiry_seconds` ends it."""
 
 
 class Observers(Protocol):
@@ -200,6 +206,8 @@ class Proxy:
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
+        self.inquiries = asyncio.Semaphore(INQUIRIES_MAX)
+        self.host_paths = HostPaths()
         self.held_bytes_max = 0  # what the bodies that are being held may come to
         self.known_answers: dict[bytes, KnownAnswer] = {}
         self._id_prefix = id_prefix

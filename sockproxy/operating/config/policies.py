@@ -6,6 +6,7 @@ the catalogue. Must not know listeners. Begin at `Policies.find`; what a policy 
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -218,7 +219,7 @@ class _Compilation:
         from sockproxy.judging.requirements.kinds import KINDS
 
         values = {name: getattr(document, name) for name in KINDS}
-        values = {name: value for name, value in values.items() if value is not None}
+        values = {name: _plain(value) for name, value in values.items() if value is not None}
         if effect == "deny":
             self.findings.add(path, "only an allow rule can require something")
         elif not values:
@@ -262,6 +263,13 @@ class _Compilation:
             return
         if not any(name not in operations or _is_in(operations[name], versions) for name in selected):
             self.findings.add(path, f"can never match: {quoted(selector)} is in none of this policy's API versions")
+
+
+def _plain(value: Any) -> Any:
+    """The value of a requirement; of one that has keys, those that are given."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return {one.name: given for one in fields(value) if (given := getattr(value, one.name)) is not None}
 
 
 def _ready(waiting: Mapping[str, set[str]]) -> list[str]:
