@@ -407,6 +407,27 @@ async def test_it_learns_what_it_would_have_denied() -> None:
         assert (event["file"], event["rules"]) == (str(learnt), 3)
 
 
+async def test_who_learns_denies_nothing_not_even_to_who_is_no_client() -> None:
+    options = ("--config", "{folder}/sockproxy.yaml", "--learn", "{folder}/learnt.yaml")
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\nt=100"
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        write_clients(folder, OTHERS)
+        engine = SmallEngine(f"{folder}/engine.sock")
+        await engine.start()
+        program = await start(folder, *(option.format(folder=folder) for option in options))
+        async with asyncio.timeout(20):
+            await program.started()
+            assert (await program.ask(READ))[0] == 200
+            assert (await program.ask(WRITE.replace(b"Host: d\r\n\r\n", b"Host: d\r\n" + form)))[0] == 200
+            assert (await program.event("would-be-denied"))["reason"] == "none of this listener's clients"
+            assert "a form as body" in (await program.event("would-be-denied"))["reason"]
+            program.close()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+            engine.stop()
+
+
 async def test_it_goes_on_where_what_was_learnt_cannot_be_written() -> None:
     options = ("--config", "{folder}/sockproxy.yaml", "--learn")
     with tempfile.TemporaryDirectory(dir="/tmp") as other:

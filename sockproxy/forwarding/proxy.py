@@ -12,18 +12,24 @@ from typing import Any
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone, RecordingRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
-from sockproxy.forwarding.answering import answer, refuse_above_limit, refuse_while_draining, reject
+from sockproxy.forwarding.answering import (
+    LIMIT_OF_REASON,
+    answer,
+    refuse_above_limit,
+    refuse_while_draining,
+    reject,
+)
 from sockproxy.forwarding.express import Caller, Line, Outcome, learn
 from sockproxy.forwarding.inquiry import Inquiry
-from sockproxy.forwarding.intake import check_no_form, read_body, read_raw_head
+from sockproxy.forwarding.intake import Taken, check_no_form, read_raw_head, take_body
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Traffic
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.judge import Judgement, judge
-from sockproxy.judging.policy import Effect, Policy, denial_message
+from sockproxy.judging.judge import Judgement, judge, would_be_refused
+from sockproxy.judging.policy import Effect, Mode, Policy, denial_message
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
@@ -66,18 +72,35 @@ async def _judge_wholly(
 ) -> tuple[Gate, RequestHead, Judgement]:
     """Judges a request with all that its rules ask for: its body, and what the engine says. What was slow to come is judged by
     the gate that holds when all of it is there, which is returned, and may ask for more."""
-    gate, body, inquiry = caller.gate, None, Inquiry(proxy)
+    gate, inquiry = caller.gate, Inquiry(proxy)
+    taken: Taken | None = None
     while True:
         _name(exchange, head, judgement)
-        if judgement.needs_body and body is None:
-            body = await read_body(proxy, client, exchange, head)
+        if judgement.needs_body and taken is None:
+            taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
         elif not await inquiry.find(judgement.questions):
             break  # nothing is open, or nothing more can be found out: it is decided
         gate = caller.gate
-        judgement = _judge(proxy, gate.policy, exchange.principal, head, body, inquiry.found)
-    if body is not None:
-        head = head._replace(framing=http1.NO_BODY, expects_continue=False)  # from here on it has none of its own
-    return gate, head, judgement
+        judgement = _judge_taken(proxy, gate.policy, exchange.principal, head, taken, inquiry.found)
+    if taken is None:
+        return gate, head, judgement
+    if judgement.body is None:  # where nobody asks for it any more, the engine gets what was read
+        judgement = judgement._replace(body=taken.body)
+    return gate, taken.head, judgement
+
+
+def _judge_taken(
+    proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead, taken: Taken | None, found: Findings
+) -> Judgement:
+    """Decides a request whose body was read, if that was asked for; or, under mode shadow, could not be held."""
+    refusal = None if taken is None else taken.refusal
+    if refusal is not None and policy.mode is not Mode.SHADOW:
+        raise refusal  # the policy has changed meanwhile
+    judgement = _judge(proxy, policy, principal, head, None if taken is None else taken.body, found)
+    if refusal is None or not judgement.needs_body:
+        return judgement
+    proxy.observers.limit_hit(LIMIT_OF_REASON[refusal.reason])
+    return would_be_refused(judgement, refusal.detail)
 
 
 def _judge(
@@ -94,9 +117,10 @@ def _judge(
         raise BadRequest(431, BadRequestReason.TARGET_TOO_LARGE, detail)
     kind, length = head.framing
     is_chunked = kind is FramingKind.CHUNKED
-    if is_chunked or length > 0:
-        check_no_form(head)
-    return judge(
+    refusal = check_no_form(head) if is_chunked or length > 0 else None
+    if refusal is not None and policy.mode is not Mode.SHADOW:
+        raise refusal
+    judgement = judge(
         proxy.catalogue,
         policy,
         principal,
@@ -107,6 +131,7 @@ def _judge(
         bodies=proxy.load_bodies() if policy.looks_inside else None,
         found=found,
     )
+    return judgement if refusal is None else would_be_refused(judgement, refusal.detail)
 
 
 def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:

@@ -14,7 +14,7 @@ from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, Target, parse_target
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import Bodies, Payload, Query, read_query
-from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, decide
+from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, Reason, decide
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Facts, Findings, Question
 from sockproxy.judging.requirements.places import SERVICES
 
@@ -105,6 +105,15 @@ def judge(
     return Judgement(pinned.target, classified, decision, body, facts=facts)
 
 
+def would_be_refused(judgement: Judgement, detail: str) -> Judgement:
+    """Under mode shadow, of a request that would be refused before any rule is asked: it passes as it came, unjudged."""
+    return judgement._replace(decision=_as_refused(judgement.decision, detail), body=None, needs_body=False)
+
+
+def _as_refused(decision: Decision, detail: str) -> Decision:
+    return decision._replace(reason=Reason.BAD_REQUEST, detail=detail, rule="", shadow=Effect.DENY, questions=())
+
+
 def starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
     """Whether a body of this request would be the HostConfig of a container that is there already."""
     # Engines up to 25.0 take a HostConfig from the body of a start below API 1.24: privileges, binds and namespaces of
@@ -155,7 +164,7 @@ def _look_inside(
         if policy.mode is not Mode.SHADOW:
             raise
         # Under mode shadow everything passes, as it came; what is told is what would have been.
-        return decide(policy, request)._replace(detail=error.detail), body, facts
+        return _as_refused(decide(policy, request), error.detail), body, facts
     data = payload.data if isinstance(payload.data, dict) else {}
     facts = facts._replace(body=data)
     decision = decide(policy, request, facts)

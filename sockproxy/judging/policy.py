@@ -75,6 +75,7 @@ class Reason(StrEnum):
     UNKNOWN_OPERATION = "unknown-operation"
     NOT_IN_API_VERSION = "not-in-api-version"
     NO_CLIENT = "no-client"
+    BAD_REQUEST = "bad-request"  # under mode shadow only: what would have been refused before a rule was asked
 
 
 class Named(StrEnum):
@@ -472,9 +473,9 @@ def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
     )
 
 
-def policy_of_nobody(catalogue: Catalogue) -> Policy:
+def policy_of_nobody(catalogue: Catalogue, mode: Mode = Mode.ENFORCE) -> Policy:
     """What those meet who are none of a listener's clients: it denies everything, and says why."""
-    policy = replace(compile_policy(NOBODY, catalogue), is_of_nobody=True)
+    policy = replace(compile_policy(NOBODY, catalogue, mode=mode), is_of_nobody=True)
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
 

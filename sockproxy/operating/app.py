@@ -42,7 +42,7 @@ from sockproxy.forwarding.listener import (
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
-from sockproxy.judging.policy import policy_of_nobody
+from sockproxy.judging.policy import Mode, policy_of_nobody
 from sockproxy.operating.config import Config, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
@@ -124,7 +124,7 @@ class Service:
         )
         self.readiness = twins.make_readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
-        nobody = policy_of_nobody(self.proxy.catalogue)
+        nobody = policy_of_nobody(self.proxy.catalogue, Mode.ENFORCE if learn is None else Mode.SHADOW)
         self.tls = load_tls(config)
         self.handshakes = Handshakes(self.proxy, self.connections)
         self.entrances = {
