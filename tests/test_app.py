@@ -596,6 +596,66 @@ async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:
         assert await program.metric("sockproxy_config_last_reload_success_timestamp_seconds") > before
 
 
+# --- its files change
+
+
+async def test_a_policy_is_taken_anew_when_its_file_is_replaced() -> None:
+    async with open_all() as (program, _):
+        client = await program.connect()
+        assert (await exchange(client, VOLUMES))[0] == 200
+        file = program.folder / "sockproxy.yaml"
+        draft = program.folder / "draft"
+        draft.write_text(file.read_text().replace(", VolumeList", ""))
+        draft.rename(file)
+        assert (await program.event("reloaded"))["changed"] == str(file)
+        assert (await exchange(client, VOLUMES))[0] == 403
+
+
+async def test_the_files_that_it_names_are_watched_too_and_a_bad_one_is_told_once_and_tried_again() -> None:
+    async with open_all() as (program, _):
+        file, other = program.folder / "sockproxy.yaml", program.folder / "other.yaml"
+        other.write_text("version: 1\npolicies: {other: {allow: [{operations: [VolumeList]}]}}\n")
+        file.write_text(file.read_text().replace("policy: own", "policy: other.yaml"))
+        await program.event("reloaded")
+        assert (await program.ask(READ))[0] == 403
+        other.write_text("version: 1\npolicies: {other: {allow: [{operations: [VolumeLost]}]}}\n")
+        assert "VolumeLost" in (await program.event("reload-failed"))["reason"]
+        assert (await program.ask(VOLUMES))[0] == 200
+        assert await program.metric("sockproxy_config_last_reload_successful") == 0
+        other.write_text("version: 1\npolicies: {other: {allow: [{operations: [ContainerList]}]}}\n")
+        assert (await program.event("reloaded"))["changed"] == str(other)
+        assert (await program.ask(READ))[0] == 200
+        assert await program.metric("sockproxy_config_last_reload_successful") == 1
+        assert [event["event"] for event in program.events].count("reload-failed") == 1
+
+
+async def test_a_file_of_the_options_is_watched_too() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        policy = folder / "p.yaml"
+        policy.write_text("version: 1\npolicies: {p: {allow: [{operations: [VolumeList]}]}}\n")
+        options = ("--listen", f"unix://{folder}/d.sock", "--admin", "tcp://127.0.0.1:0", "--policy", str(policy))
+        program = await start(folder, *options)
+        async with asyncio.timeout(20):
+            await program.started()
+            policy.write_text("version: 1\npolicies: {p: {allow: [{operations: [ContainerList]}]}}\n")
+            await program.event("reloaded")
+            assert (await program.ask(VOLUMES))[0] == 403
+            program.close()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+
+
+async def test_without_a_watch_only_a_signal_takes_them_anew() -> None:
+    async with open_all("--config", "{folder}/sockproxy.yaml", "--no-watch") as (program, _):
+        threads = Path(f"/proc/{program.process.pid}/task")
+        assert not any(path.read_text() == "watch\n" for path in threads.glob("*/comm"))
+        write_config(program.folder, "ContainerList")
+        program.signal(signal.SIGHUP)
+        assert "changed" not in await program.event("reloaded")
+        assert (await program.ask(VOLUMES))[0] == 403
+
+
 async def test_a_reload_that_is_asked_for_too_early_does_no_harm() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)

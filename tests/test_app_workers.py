@@ -122,6 +122,15 @@ async def test_a_reload_reaches_all_and_comes_never_too_early() -> None:
             assert await program.ended() == 0
 
 
+async def test_each_of_them_takes_a_file_that_has_changed() -> None:
+    async with open_all(*WORKERS) as (program, _):
+        write_config(program.folder, "VolumeList")
+        assert (await program.event("reloaded"))["changed"] == str(program.folder / "sockproxy.yaml")
+        await program.event("reloaded")
+        for _ in range(10):
+            assert (await program.ask(READ))[0] == 403
+
+
 async def test_what_a_worker_cannot_do_is_said(tmp_path: Path) -> None:
     write_config(tmp_path, "ContainerList", audit="/nowhere/audit.jsonl")
     code, said = await failed(tmp_path, *(option.format(folder=tmp_path) for option in WORKERS))

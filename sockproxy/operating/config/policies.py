@@ -30,6 +30,7 @@ from sockproxy.judging.policy import (
     selector_words,
 )
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
+from sockproxy.operating.config.files import Files
 from sockproxy.operating.config.requirements import RequireDocument
 from sockproxy.operating.config.source import Source, parse_source, read_text
 from sockproxy.operating.config.validation import Advice, Findings, validate
@@ -44,8 +45,10 @@ EXTENDS_DEPTH_MAX = 16
 class Policies:
     """Finds policies by their names; every file is read once."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, read: Files | None = None) -> None:
+        """`read` is told of every file."""
         self.catalogue = catalogue
+        self._read = read
         self._builtin: dict[str, Policy] = {}
         self._files: dict[str, Mapping[str, Policy]] = {}
         self.advice: list[Advice] = []
@@ -80,7 +83,7 @@ class Policies:
     def _of_file(self, file: str, name: str) -> Policy:
         policies = self._files.get(file)
         if policies is None:
-            source = parse_source(file, read_text(file))
+            source = parse_source(file, read_text(file, self._read))
             findings = Findings(source)
             policies = self.compile(source, validate(source, findings), findings)
             self.check_names(policies, findings)
