@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -117,6 +118,14 @@ class Program:
         async with aiohttp.ClientSession() as session, session.get(self.admin + path) as answer:
             return answer.status, await answer.text()
 
+    async def streams(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads((await self.get("/streams"))[1])
+        return told
+
+    async def post(self, path: str, headers: dict[str, str] | None = None) -> int:
+        async with aiohttp.ClientSession() as session, session.post(self.admin + path, headers=headers) as answer:
+            return answer.status
+
     async def metric(self, sample: str) -> float:
         _, text = await self.get("/metrics")
         found = re.search(rf"^{re.escape(sample)} (\S+)$", text, re.MULTILINE)
@@ -156,6 +165,7 @@ CONFIG = """\
 version: 1
 engine: unix://{folder}/engine.sock
 admin: tcp://127.0.0.1:0
+admin_token_file: token
 listeners:
   - {{address: "unix://{folder}/d.sock", mode: "0660", policy: own}}
 audit:
@@ -186,7 +196,9 @@ async def open_all(*options: str, audit: str = "") -> AsyncIterator[tuple[Progra
     """A program and its engine; `{folder}` in the options is the folder of both."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        write_config(folder, "ContainerList", "ContainerInspect", "ContainerStart", "VolumeList", audit=audit)
+        write_config(
+            folder, "ContainerList", "ContainerInspect", "ContainerStart", "VolumeList", "SystemEvents", audit=audit
+        )
         engine = SmallEngine(f"{folder}/engine.sock")
         await engine.start()
         program = await start(folder, *(option.format(folder=folder) for option in options))
@@ -594,6 +606,57 @@ async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:
         assert (await exchange(client, VOLUMES))[0] == 403
         assert await program.metric("sockproxy_config_last_reload_successful") == 1
         assert await program.metric("sockproxy_config_last_reload_success_timestamp_seconds") > before
+
+
+# --- what is open
+
+STREAM = b"GET /v1.41/events?held=1 HTTP/1.1\r\nHost: d\r\n\r\n"
+TOKEN = "0123456789abcdef"
+
+
+async def open_stream_of(program: Program, engine: SmallEngine) -> tuple[Peer, dict[str, Any]]:
+    client = await program.connect()
+    await client.send(STREAM)
+    await engine.is_asked()
+    return client, (await program.streams())["streams"][0]
+
+
+def with_token(program: Program) -> dict[str, str]:
+    (program.folder / "token").write_text(f"{TOKEN}\n")
+    return {"Authorization": f"Bearer {TOKEN}"}
+
+
+async def test_a_reload_names_the_streams_that_go_on_by_what_held_before() -> None:
+    async with open_all() as (program, engine):
+        client, stream = await open_stream_of(program, engine)
+        assert (stream["operation"], stream["is_old"]) == ("SystemEvents", False)
+        write_config(program.folder, "ContainerList")
+        program.signal(signal.SIGHUP)
+        named = await program.event("old-stream")
+        assert (named["exchange"], named["policy_revision"]) == (stream["id"], stream["policy_revision"])
+        assert (await program.event("reloaded"))["old_streams"] == 1
+        assert [one["is_old"] for one in (await program.streams())["streams"]] == [True]
+        engine.release.set()
+        assert (await client.receive_until(b"[]")).endswith(b"[]")
+
+
+async def test_an_administrator_ends_a_stream_and_the_record_says_so() -> None:
+    async with open_all() as (program, engine):
+        client, stream = await open_stream_of(program, engine)
+        path = f"/streams/{stream['id']}/end"
+        assert await program.post(path) == 403  # there is no file yet
+        token = with_token(program)
+        assert await program.post(path) == 401
+        assert await program.post(path, token) == 200
+        assert await client.receive_all() == b""
+        assert await program.post(path, with_token(program)) == 404
+        assert (await program.event("stream-ended"))["exchange"] == stream["id"]
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        events = [
+            event for event in map(json.loads, (program.folder / "audit.jsonl").open()) if event["id"] == stream["id"]
+        ]
+        assert [event["reason"] for event in events] == ["a rule allows it", "ended by an administrator"]
 
 
 # --- its files change

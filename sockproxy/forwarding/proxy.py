@@ -26,7 +26,7 @@ from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import Traffic
+from sockproxy.judging.catalogue import STREAMS
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge, would_be_refused
 from sockproxy.judging.policy import Effect, Mode, Policy, denial_message
@@ -35,13 +35,15 @@ from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
 
 log = logging.getLogger(__name__)
-_STREAMS = frozenset({Traffic.STREAM, Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
 
 
 async def _serve_request(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Serves one request; True if the connection can carry another."""
     exchange = proxy.new_exchange(caller.gate, caller.principal)
-    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller, exchange))
+    try:
+        return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller, exchange))
+    finally:
+        caller.trip = None
 
 
 async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange) -> bool:
@@ -58,7 +60,7 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
         return await refuse_while_draining(proxy, client, exchange, head)
     operation = judgement.classified.operation
     record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
-    trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
+    caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
     if proxy.has_express and gate.may_learn:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     acting = _act(proxy, client, exchange, head, judgement, trip)
@@ -162,7 +164,7 @@ async def _within_limits(
 ) -> bool:
     """Does what was decided, if the client may have it now; else refuses it."""
     operation, key, heads = judgement.classified.operation, caller.principal.key, caller.heads
-    is_stream = operation is not None and operation.traffic in _STREAMS
+    is_stream = operation is not None and operation.traffic in STREAMS
     is_paid = isinstance(heads, MeteredHeads) and heads.take_paid()
     refusal = meter.begin(key, is_stream=is_stream, is_paid=is_paid)
     if refusal is not None:
@@ -201,7 +203,7 @@ async def _act(
         exchange.detail = error.detail
         return await answer(proxy, client, exchange, head, Stage.REFUSED, error.status, f"sockproxy: {error.detail}")
     except PeerGone as error:
-        exchange.detail = str(error)
+        exchange.detail = exchange.detail or str(error)
         proxy.complete(exchange, Stage.FAILED)
         return False
 

@@ -75,6 +75,21 @@ class Recorder(Protocol):
     def end(self, exchange: Exchange, recording: Any) -> None: ...
 
 
+class Trip(Protocol):
+    """A request that is on its way, as others may know of it."""
+
+    @property
+    def exchange(self) -> Exchange: ...
+
+    @property
+    def bytes_in(self) -> int: ...
+
+    @property
+    def bytes_out(self) -> int: ...
+
+    def end(self, detail: str) -> None: ...
+
+
 class Known(NamedTuple):
     """What the plain way found out about a head, in a form that needs no more work."""
 

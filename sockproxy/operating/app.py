@@ -50,15 +50,20 @@ from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.reloading import Load, Reloading
 from sockproxy.operating.saturation import limits_used
+from sockproxy.operating.streams import StreamControl, end_stream, log_old_streams, merge_streams, tell_streams
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.watching import FileWatch
 from sockproxy.operating.workers import (
+    END_STREAM,
+    METRICS,
+    STREAMS,
+    Answers,
     Inquiry,
     Worker,
+    answer_parent,
     end_with_parent,
     fork_workers,
     supervise,
-    tell_metrics,
     trail_of,
 )
 from sockproxy.recording.audit import AuditTrail
@@ -214,15 +219,21 @@ class Service:
         self._save_learnt()
         return self._reloading.reload(load, changed)
 
+    @property
+    def streams(self) -> StreamControl:
+        """What may be done with the open ones."""
+        return StreamControl(partial(tell_streams, self.connections), partial(end_stream, self.connections))
+
     def _save_learnt(self) -> None:
         if self.apprentice is not None:
             self.apprentice.save()
 
-    def _take(self, config: Config) -> None:
+    def _take(self, config: Config) -> int:
         for listener in config.listeners:
             if listener.name in self.entrances:
                 self.entrances[listener.name].take(listener.clients)
         self.connections.lead(lambda peer: self.entrances[peer.listener].gate_of(peer))
+        return log_old_streams(self.connections)
 
     async def _watch_engine(self) -> None:
         was_up: bool | None = None
@@ -359,7 +370,7 @@ async def _run(
 def _serve_by_workers(config: Config, load: Load, sockets: Sockets, count: int, files: Files | None) -> int:
     def work(number: int, channel: socket.socket) -> int:
         def on_started(service: Service) -> None:
-            tell_metrics(channel, lambda: tell(service.registry), end_with_parent)
+            answer_parent(channel, _answers(service), end_with_parent)
 
         def load_own(files: Files) -> Config:
             return _of_worker(load(files), number)
@@ -374,6 +385,15 @@ def _serve_by_workers(config: Config, load: Load, sockets: Sockets, count: int, 
     return 0 if uvloop.run(_supervise(config, workers)) else 1
 
 
+def _answers(service: Service) -> Answers:
+    """What a worker tells its parent."""
+    return {
+        METRICS: lambda: tell(service.registry),
+        STREAMS: lambda: [tell_streams(service.connections)],
+        END_STREAM: lambda id: [end_stream(service.connections, id)],
+    }
+
+
 def _of_worker(config: Config, number: int) -> Config:
     """What a worker is to do of it: all but the admin listener, with audit trails of its own."""
     audit = tuple(replace(sink, file=trail_of(sink.file, number)) for sink in config.audit)
@@ -385,14 +405,16 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
     stop = stop_signal()
     loop = asyncio.get_running_loop()
     registry = Registry()
-    Sum(Inquiry(workers).ask, registry)
+    ask = Inquiry(workers).ask
+    Sum(ask, registry)
+    streams = StreamControl(lambda: merge_streams(ask(STREAMS)), lambda id: any(ask(END_STREAM, id)))
     hangups = HangupWatch(loop)
     engine = Engine(config.engine, config.limits, loop, hangups)
 
     async def readiness() -> tuple[bool, str]:
         return _readiness(config, stop.is_set(), await engine.ping())
 
-    admin = None if config.admin is None else await _start_admin(config.admin, registry, readiness)
+    admin = None if config.admin is None else await _start_admin(config, registry, readiness, streams)
     try:
         return await supervise(workers, stop)
     finally:
@@ -425,7 +447,7 @@ async def running(config: Config, sockets: Sockets, learn: str | None = None) ->
     end_admin = None
     try:
         if config.admin is not None:
-            end_admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
+            end_admin, service.admin = await _start_admin(config, service.registry, readiness, service.streams)
         yield service
     finally:
         await service.drain()
@@ -455,18 +477,24 @@ def stop_signal() -> asyncio.Event:
 
 
 async def _start_admin(
-    address: Address, registry: Registry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
+    config: Config,
+    registry: Registry,
+    readiness: Callable[[], Awaitable[tuple[bool, str]]],
+    streams: StreamControl,
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
     defer_client()
     from sockproxy.operating.admin import make_application, start_admin
 
+    address = config.admin
+    if address is None:
+        raise RuntimeError("there is no admin listener")
     sockets = bind(address, mode=0o600)
     if address.scheme == "tcp":
         address = address._replace(port=sockets[0].getsockname()[1])
     files = socket_files(sockets)
-    runner = await start_admin(make_application(registry, readiness), sockets)
+    runner = await start_admin(make_application(registry, readiness, streams, config.admin_token_file), sockets)
     log.info("admin", extra={"address": str(address)})
 
     async def end() -> None:

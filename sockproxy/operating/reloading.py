@@ -30,11 +30,11 @@ class Reloading:
         config: Config,
         tls: Mapping[str, ServerTls],
         metrics: Metrics,
-        take: Callable[[Config], None],
+        take: Callable[[Config], int],
         reopen: Callable[[], None],
     ) -> None:
-        """`config`: what the process was started with. `take` puts the clients of another one in force; `reopen` opens the
-        files of the record anew."""
+        """`config`: what the process was started with. `take` puts the clients of another one in force and tells how
+        many streams go on by what held before; `reopen` opens the files of the record anew."""
         self._config = config
         self._tls = tls
         self._metrics = metrics
@@ -54,12 +54,12 @@ class Reloading:
         except (ConfigError, OSError) as error:
             self._failed(_CONFIGURATION, error)  # lawful: the old configuration stays
             return files
-        self._take(config)
+        old_streams = self._take(config)
         self._failures.pop(_CONFIGURATION, None)
         self.refresh_tls()
         self._tell()
         needs_restart = _needs_restart(self._config, config)
-        told = {"changed": ",".join(changed), "needs_restart": ",".join(needs_restart)}
+        told = {"changed": ",".join(changed), "needs_restart": ",".join(needs_restart), "old_streams": old_streams}
         log.info("reloaded", extra={key: value for key, value in told.items() if value})
         return files
 
@@ -88,7 +88,7 @@ class Reloading:
 
 
 def _needs_restart(old: Config, new: Config) -> list[str]:
-    names = ("engine", "admin", "audit", "limits", "recordings")
+    names = ("engine", "admin", "admin_token_file", "audit", "limits", "recordings")
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
     if [(one.address, one.tls) for one in old.listeners] != [(one.address, one.tls) for one in new.listeners]:
         changed.append("listeners")

@@ -144,11 +144,21 @@ class _Builder:
         if not listeners and not self.is_given("listeners"):
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
+        token_file = self.admin_token_file(document)
         audit = self.audit(document.audit)
         limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
         recordings = self.recordings(document.recordings)
-        return Config(engine, made, admin, audit, limits, MappingProxyType(self.in_use), recordings)
+        return Config(engine, made, admin, token_file, audit, limits, MappingProxyType(self.in_use), recordings)
+
+    def admin_token_file(self, document: Document) -> str | None:
+        file = document.admin_token_file
+        if file is None:
+            return None
+        self.findings.add_unless_printable(("admin_token_file",), file)
+        if document.admin is None:
+            self.findings.add(("admin_token_file",), "says nothing without `admin`")
+        return os.path.join(self.folder, file)
 
     def is_given(self, key: str) -> bool:
         root = self.source.root.value

@@ -243,6 +243,11 @@ class Document:
         ListOf(Keys(ListenerDocument, "Listener")), "Where clients connect.", default=()
     )
     admin: str | None = key(TEXT, "Where metrics and health are served. Default: nowhere.", default=None)
+    admin_token_file: str | None = key(
+        TEXT,
+        "A file with the token that `admin` asks of who changes something, relative to this one. Default: nobody can.",
+        default=None,
+    )
     audit: tuple[AuditDocument, ...] = key(
         ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
     )
