@@ -46,7 +46,8 @@ class Limits:
     """From a TLS connection's start to the end of its handshake: four messages, on any network. Above: closed."""
 
     handshakes_max: int = 256
-    """Handshakes under way; each takes a millisecond of CPU or two, so more would be too late. Above: closed."""
+    """Handshakes under way; each takes a millisecond of CPU or two, so more would be too late; and as many connections
+    of which the engine is asked which container they come from. Above: closed."""
 
     keep_alive_seconds: float = 600.0
     """A connection without a request; longer than the idle timeout of every known client. Then: closed."""

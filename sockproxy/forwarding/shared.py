@@ -20,7 +20,7 @@ from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.clients import Match, first_of
+from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
@@ -170,6 +170,7 @@ class Entrance:
         }
         self._gates = [(client.match, self._gate(client)) for client in clients]
         self.for_all = next((gate for match, gate in self._gates[:1] if not match.asked), None)
+        self.asks_engine = frozenset[str]().union(*(asks_engine(client.match) for client in clients))
 
     @property
     def policies(self) -> list[Policy]:

@@ -27,9 +27,11 @@ from sockproxy import __version__
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.connections import Connections
+from sockproxy.forwarding.containers import Containers
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.handshakes import Handshakes
+from sockproxy.forwarding.introductions import Introductions
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.listener import (
     Census,
@@ -43,6 +45,7 @@ from sockproxy.forwarding.listener import (
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
+from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.policy import Mode, policy_of_nobody
 from sockproxy.operating.config import Config, Files, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies
@@ -132,6 +135,8 @@ class Service:
         nobody = policy_of_nobody(self.proxy.catalogue, Mode.ENFORCE if learn is None else Mode.SHADOW)
         self.tls = load_tls(config)
         self.handshakes = Handshakes(self.proxy, self.connections)
+        self.containers = Containers(self.engine, config.limits)
+        self.introductions = Introductions(self.proxy, self.connections, self.containers)
         self.entrances = {
             one.name: Entrance(one.name, one.clients, nobody, has_express=one.tls is None) for one in config.listeners
         }
@@ -149,14 +154,26 @@ class Service:
         self._reloading = Reloading(config, self.tls, self.metrics, self._take, self.trail.reopen)
 
     def _enter(self, entrance: Entrance) -> Enter:
-        enter, gate_of = self.connections.enter, entrance.gate_of
+        enter, introduce, gate_of = self.connections.enter, self.introductions.begin, entrance.gate_of
         tls = self.tls.get(entrance.name)
         if tls is not None:
-            begin = partial(self.handshakes.begin, tls, gate_of)
-            return lambda sock, peer, principal, on_closed: begin(sock, peer, partial(on_closed, principal))
-        return lambda sock, peer, principal, on_closed: enter(
-            sock, entrance.for_all or gate_of(peer), principal, on_closed, peer
-        )
+            begin, introduce_secured = partial(self.handshakes.begin, tls, gate_of), partial(self._introduce, entrance)
+            return lambda sock, peer, principal, on_closed: begin(
+                sock, peer, partial(on_closed, principal), introduce_secured
+            )
+
+        def enter_plain(
+            sock: socket.socket, peer: Peer, principal: Principal, on_closed: Callable[[Principal], None]
+        ) -> None:
+            if entrance.asks_engine and peer.kind in entrance.asks_engine:
+                introduce(gate_of, sock, peer, principal, on_closed)
+            else:
+                enter(sock, entrance.for_all or gate_of(peer), principal, on_closed, peer)
+
+        return enter_plain
+
+    async def _introduce(self, entrance: Entrance, peer: Peer, came_at: float) -> Peer:
+        return await self.containers.introduce(peer, came_at) if peer.kind in entrance.asks_engine else peer
 
     def _states(self) -> States:
         """What the metrics ask of all others, each time that somebody wants to see them."""
@@ -202,6 +219,7 @@ class Service:
         for listener in self.listeners:
             listener.stop_accepting()
         self.handshakes.cancel()
+        self.introductions.cancel()
         self.connections.drain()
         if self._health is not None:
             self._health.cancel()
