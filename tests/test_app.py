@@ -813,7 +813,7 @@ async def test_the_admin_listener_tells_how_much_is_in_use() -> None:
             assert share == pytest.approx(3 / getattr(Limits(), limit))
         for limit in ("handshakes_max", "judged_bodies_bytes_max"):
             assert await program.metric(f'sockproxy_limit_used_ratio{{limit="{limit}"}}') == 0
-        assert await program.metric('sockproxy_policy_operations{policy="own"}') == 4
+        assert await program.metric('sockproxy_policy_operations{policy="own"}') == 5
 
 
 async def test_while_it_drains_it_is_not_ready_and_still_well() -> None:

@@ -120,8 +120,6 @@ def _judge(
     kind, length = head.framing
     is_chunked = kind is FramingKind.CHUNKED
     refusal = check_no_form(head) if is_chunked or length > 0 else None
-    if refusal is not None and policy.mode is not Mode.SHADOW:
-        raise refusal
     judgement = judge(
         proxy.catalogue,
         policy,
@@ -133,7 +131,11 @@ def _judge(
         bodies=proxy.load_bodies() if policy.looks_inside else None,
         found=found,
     )
-    return judgement if refusal is None else would_be_refused(judgement, refusal.detail)
+    if refusal is None:
+        return judgement
+    if policy.mode is not Mode.SHADOW:
+        raise refusal
+    return would_be_refused(judgement, refusal.detail)
 
 
 def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:

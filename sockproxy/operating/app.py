@@ -165,10 +165,11 @@ class Service:
         def enter_plain(
             sock: socket.socket, peer: Peer, principal: Principal, on_closed: Callable[[Principal], None]
         ) -> None:
-            if entrance.asks_engine and peer.kind in entrance.asks_engine:
+            gate = entrance.for_all
+            if gate is None and peer.kind in entrance.asks_engine:
                 introduce(gate_of, sock, peer, principal, on_closed)
             else:
-                enter(sock, entrance.for_all or gate_of(peer), principal, on_closed, peer)
+                enter(sock, gate or gate_of(peer), principal, on_closed, peer)
 
         return enter_plain
 
