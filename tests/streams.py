@@ -133,6 +133,11 @@ class World:
         """Whether a connection to the engine waits to be accepted."""
         return bool(select.select([self._engine_socket], [], [], 0)[0])
 
+    @property
+    def busy_count(self) -> int:
+        """Connections to the engine that carry a request, on whichever way."""
+        return self.proxy.engine.busy_count + self.connections.express_busy_count
+
     def stop_engine(self) -> None:
         """From now on the engine cannot be reached."""
         self._engine_socket.close()

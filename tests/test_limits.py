@@ -311,7 +311,7 @@ def concurrent(count: int, kept: int) -> Story:
             await engine.receive_until(HEAD_END)
             await engine.send(OK)
             assert await client.receive(len(OK)) == OK
-        await until(lambda: world.proxy.engine.busy_count == 0)
+        await until(lambda: world.busy_count == 0)
         assert world.proxy.engine.idle_count == kept
         for engine in engines[kept:]:
             assert await engine.receive_all() == b""

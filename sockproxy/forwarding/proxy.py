@@ -19,7 +19,7 @@ from sockproxy.forwarding.answering import (
     refuse_while_draining,
     reject,
 )
-from sockproxy.forwarding.express import Caller, Line, Outcome, learn
+from sockproxy.forwarding.express import Caller, Line, Outcome, UnderWay, learn
 from sockproxy.forwarding.inquiry import Inquiry
 from sockproxy.forwarding.intake import Taken, check_no_form, read_raw_head, take_body
 from sockproxy.forwarding.meter import Meter, MeteredHeads
@@ -51,10 +51,10 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     gate = caller.gate  # not before: a slow head is judged by what holds when it is there
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
-    judgement = _judge(proxy, gate.policy, exchange.principal, head)
+    judgement = judge_request(proxy, gate.policy, exchange.principal, head)
     if judgement.needs_body or judgement.decision.questions:
         gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement)
-    _note(exchange, head, judgement)
+    note(exchange, head, judgement)
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await refuse_while_draining(proxy, client, exchange, head)
@@ -98,14 +98,14 @@ def _judge_taken(
     refusal = None if taken is None else taken.refusal
     if refusal is not None and policy.mode is not Mode.SHADOW:
         raise refusal  # the policy has changed meanwhile
-    judgement = _judge(proxy, policy, principal, head, None if taken is None else taken.body, found)
+    judgement = judge_request(proxy, policy, principal, head, None if taken is None else taken.body, found)
     if refusal is None or not judgement.needs_body:
         return judgement
     proxy.observers.limit_hit(LIMIT_OF_REASON[refusal.reason])
     return would_be_refused(judgement, refusal.detail)
 
 
-def _judge(
+def judge_request(
     proxy: Proxy,
     policy: Policy,
     principal: Principal,
@@ -147,7 +147,7 @@ def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     exchange.classified = judgement.classified
 
 
-def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+def note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     """Writes into the exchange what is known of its request now."""
     _name(exchange, head, judgement)
     exchange.decision = judgement.decision
@@ -185,10 +185,13 @@ async def _act(
     head: RequestHead,
     judgement: Judgement,
     trip: RoundTrip,
+    *,
+    is_told: bool = False,
 ) -> bool:
-    """Records the decision and does what it says; True if the connection can carry another request."""
+    """Records the decision (`is_told`: it is), and does what it says; True if the connection can carry another request."""
     try:
-        proxy.observers.decided(exchange)
+        if not is_told:
+            proxy.observers.decided(exchange)
         if judgement.decision.effect is Effect.DENY:
             decision, operation = judgement.decision, judgement.classified.operation
             # Of what is not there the client hears in the engine's own words, on which some rely.
@@ -212,16 +215,37 @@ async def _act(
 
 async def _serve_answer(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Goes on where the express way met something unusual in the engine's answer."""
-    exchange, known, line = caller.take_over(proxy)
-    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, line))
+    if (under_way := caller.under_way) is not None:
+        line, caller.line, caller.under_way = caller.line, None, None
+        return await _guarded(proxy, client, under_way.exchange, _carry_on_judged(proxy, client, under_way, line))
+    exchange, known, known_line = caller.take_over(proxy)
+    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, known_line))
 
 
 async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, line: Line) -> bool:
-    _note(exchange, known.head, known.judgement)
+    note(exchange, known.head, known.judgement)
     upstream = await proxy.engine.adopt(line.sock, line.held)
     trip = RoundTrip(proxy, client, exchange, known.head, known.judgement, sent_on=upstream)
     try:
         return await _act(proxy, client, exchange, known.head, known.judgement, trip)
+    finally:
+        trip.abandon()
+
+
+async def _carry_on_judged(proxy: Proxy, client: Stream, under_way: UnderWay, line: Line | None) -> bool:
+    """The same of what went the direct way: it is recorded already. No `line`: the engine has it not, or gets it again."""
+    exchange, head, judgement, unsent = under_way
+    if line is None:
+        trip = RoundTrip(proxy, client, exchange, head, judgement)
+    else:
+        upstream = await proxy.engine.adopt(line.sock, line.held)
+        if unsent:
+            upstream.write(unsent)
+        # All of its body has come and gone.
+        bodiless = head._replace(framing=http1.NO_BODY) if head.framing.length > 0 else head
+        trip = RoundTrip(proxy, client, exchange, bodiless, judgement, sent_on=upstream)
+    try:
+        return await _act(proxy, client, exchange, head, judgement, trip, is_told=True)
     finally:
         trip.abandon()
 
@@ -251,10 +275,10 @@ async def _guarded(proxy: Proxy, client: Stream, exchange: Exchange, serving: Co
         return False
     finally:
         if exchange.stage not in LAST_STAGES:
-            _complete_as_failed(proxy, exchange)
+            complete_as_failed(proxy, exchange)
 
 
-def _complete_as_failed(proxy: Proxy, exchange: Exchange) -> None:
+def complete_as_failed(proxy: Proxy, exchange: Exchange) -> None:
     """Ends an exchange that was cut off by a cancellation or by a fault of ours."""
     exchange.detail = exchange.detail or "cut off"
     if exchange.stage is Stage.RECEIVED:

@@ -69,7 +69,7 @@ class RoundTrip:
         self._exchange = exchange
         self._head = head
         self._operation = judgement.classified.operation
-        self.request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
+        self.request = canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
         self._upload: Relay | None = None
         self._download: Relay | None = None
         self._tunnelled: Relay | None = None  # from the client, once there is a tunnel
@@ -409,6 +409,7 @@ class RoundTrip:
         client, upstream = self._client, self._upstream
         client.on_eof = client.on_lost = None
         if self._upload is not None:
+            self._exchange.bytes_in = max(self._exchange.bytes_in, self._upload.count)
             self._upload.stop()
             self._proxy.deadlines.stop(self._upload_deadline)
         if upstream is not None:
@@ -427,7 +428,7 @@ def _pass_end(source: Stream, target: Stream) -> None:
     source.watch_hangup()
 
 
-def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
+def canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
     """The head that the engine gets, from what was judged, and the body as far as that was judged, too."""
     body = judgement.body
     left_out = _REPLACED if body is None else _REPLACED_WITH_BODY

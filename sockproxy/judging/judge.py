@@ -77,8 +77,8 @@ def judge(
     found: Findings = NOTHING_FOUND,
 ) -> Judgement:
     """Reads, names and decides one request. `content_length`: of the body behind the head, None if that is not known. `body`:
-    that body, once it was asked for; without `bodies`, which read it, nothing that needs one is allowed. `found`: answers to
-    the `questions` of earlier judgements. Raises BadRequest for what can be read in more than one way."""
+    that body, if it was asked for or has come; without `bodies`, which read it, nothing that needs one is allowed. `found`:
+    answers to the `questions` of earlier judgements. Raises BadRequest for what can be read in more than one way."""
     target = parse_target(method, raw_target)
     classified = catalogue.classify(method, target.path, target.version)
     request = AccessRequest(principal, classified, target.version, method, target.path)
@@ -90,9 +90,10 @@ def judge(
             decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO))
         return Judgement(target, classified, decision)
     reads_body = content_length != 0 and _reads_body(policy, classified)
-    if reads_body and (bodies is None or (body is None and _has_json(bodies, classified))):
+    has_json = bodies is not None and _has_json(bodies, classified)
+    if reads_body and (bodies is None or (body is None and has_json)):
         return Judgement(target, classified, decide(policy, request), needs_body=True)
-    body = body if reads_body else None
+    body = body if reads_body and has_json else None  # nothing is judged of what is no JSON: an archive, a plugin
     decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body, found)
     if not found or decision.effect is Effect.DENY or policy.mode is Mode.SHADOW:
         return Judgement(target, classified, decision, body, facts=facts)

@@ -180,7 +180,7 @@ class Service:
         """What the metrics ask of all others, each time that somebody wants to see them."""
         return States(
             before_collect=self._tell_served,
-            express_in_flight=lambda: self.connections.express_busy_count,
+            express_in_flight=lambda: self.connections.express_untold_count,
             engine_is_reachable=lambda: self.engine.is_reachable,
             engine_connections=self._engine_connections,
             client_connections=lambda: self.census.total,
