@@ -12,6 +12,7 @@ from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.judging.catalogue import ApiVersion, Classified
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Decision
+from sockproxy.wire.tracing import Traceparent
 
 
 class Stage(IntEnum):
@@ -88,6 +89,7 @@ class Exchange:
         "stage",
         "status",
         "target",
+        "traceparent",
         "user_agent",
     )
 
@@ -101,6 +103,7 @@ class Exchange:
         self.method = ""  # as sent, once it is known to be a token
         self.target = ""  # the canonical one that the engine gets
         self.user_agent = ""
+        self.traceparent: Traceparent | None = None  # that the client sent
         self.api_version: ApiVersion | None = None  # None: unversioned, or not read
         self.classified: Classified | None = None
         self.decision: Decision | None = None

@@ -26,12 +26,12 @@ from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import STREAMS
+from sockproxy.judging.catalogue import STREAMS, Access, Operation
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge, would_be_refused
 from sockproxy.judging.policy import Effect, Mode, Policy, denial_message
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
-from sockproxy.wire import http1
+from sockproxy.wire import http1, tracing
 from sockproxy.wire.http1 import FramingKind, RequestHead
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,10 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
         return await refuse_while_draining(proxy, client, exchange, head)
     operation = judgement.classified.operation
     record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
+    if proxy.has_tracing:
+        head = _traced(head, exchange, operation)
     caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
-    if proxy.has_express and gate.may_learn:
+    if proxy.has_express and gate.may_learn and exchange.traceparent is None:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     acting = _act(proxy, client, exchange, head, judgement, trip)
     if gate.meter is None or judgement.decision.effect is Effect.DENY:
@@ -142,9 +144,21 @@ def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     """Writes into the exchange what its head says."""
     exchange.method = head.method
     exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
+    if (sent := http1.field(head.fields, tracing.FIELD)) is not None:
+        exchange.traceparent = tracing.parse_traceparent(sent)
     exchange.target = judgement.target.canonical
     exchange.api_version = judgement.target.version
     exchange.classified = judgement.classified
+
+
+def _traced(head: RequestHead, exchange: Exchange, operation: Operation | None) -> RequestHead:
+    """The head by which the engine learns of the exchange's span. A read without a trace of its client's begins none, since
+    the express way sends the same head for all of its kind."""
+    if exchange.traceparent is None and operation is not None and operation.access is Access.READ:
+        return head
+    made = str(tracing.continued(exchange.traceparent, exchange.id)).encode("ascii")
+    others = (one for one in head.fields if one[0].lower() != tracing.FIELD)
+    return head._replace(fields=(*others, (tracing.FIELD, made)))
 
 
 def note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:

@@ -207,8 +207,10 @@ class Proxy:
         *,
         has_express: bool = True,
         recorder: Recorder | None = None,
+        has_tracing: bool = False,
     ) -> None:
-        """`has_express`: reads may be recorded after they were forwarded. `recorder`: of sessions, where a rule asks for it."""
+        """`has_express`: reads may be recorded after they were forwarded. `recorder`: of sessions, where a rule asks for it.
+        `has_tracing`: exchanges are spans, and the engine is told so."""
         self.catalogue = catalogue
         self.load_bodies = load_bodies  # asked for where a policy looks inside: most need none of it
         self.engine = engine
@@ -219,6 +221,7 @@ class Proxy:
         self.observers = observers
         self.has_express = has_express
         self.recorder = recorder
+        self.has_tracing = has_tracing
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side

@@ -7,7 +7,8 @@ An event is one line of JSON with the keys of `FIELDS`, sorted, so that a line i
 in its middle, and needs to be serialised only once. What is not known yet, or does not exist, is null:
 of a decided event `status`, `bytes_in`, `bytes_out`, `duration_ms` and `engine_ms`; of a completed one `status` if the
 client got no answer and `engine_ms` if the engine gave none. `body` is null at level Metadata, the only one so far.
-`recording` is there only where a session was recorded: file, sha256, bytes, is_cut.
+Two keys are there only where there is something to tell: `traceparent`, if the client sent one, and `recording` (file,
+sha256, bytes, is_cut), if a session was recorded.
 Milliseconds have at most three decimals, and no point if there are none: all writers of JSON write them alike.
 
 The chain: `seq` counts a trail's lines from 1, `prev` is the `hash` of the line before (64 zeros in the first), and
@@ -82,7 +83,8 @@ def _event(exchange: Exchange, stage: str, happened_at: float) -> Event:
     operation_id, resource_kind, resource_name = _names(exchange.classified)
     effect, _, reason, rule, policy, policy_revision, shadow, _, _ = exchange.decision or _UNREAD
     version = exchange.api_version
-    return {
+    told = {} if exchange.traceparent is None else {"traceparent": str(exchange.traceparent)}
+    return told | {
         "v": EVENT_VERSION,
         "id": exchange.id,
         "seq": 0,
