@@ -15,7 +15,7 @@ from sockproxy.errors import AuditRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.answering import whole_answer
 from sockproxy.forwarding.express import Caller, Express, Outcome, UnderWay, learn
-from sockproxy.forwarding.proxy import complete_as_failed, judge_request, note
+from sockproxy.forwarding.proxy import complete_as_failed, judge_request, note, traced
 from sockproxy.forwarding.roundtrip import canonical_request
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.judging.catalogue import Classified, Traffic, parse_target
@@ -76,6 +76,8 @@ class Direct:
         if judged is None:
             return False
         exchange = self._begin(caller, judged)
+        if self._proxy.has_tracing:
+            judged = judged._replace(head=traced(judged.head, exchange))
         try:
             self._act(express, caller, exchange, judged)
         except Exception:
@@ -173,7 +175,7 @@ class Direct:
         """Sends it to the engine; without a kept connection, or on one that takes no more, the plain way does."""
         proxy, gate, judgement, body = self._proxy, caller.gate, judged.judgement, judged.body
         request = canonical_request(judged.head, judgement, passes_upgrade=False)
-        if gate.may_learn:
+        if gate.may_learn and exchange.traceparent is None:
             learn(gate, judged.raw, judged.head, judgement, request, lambda: proxy.observers.account(exchange))
         if judgement.body is None and body:
             request += body

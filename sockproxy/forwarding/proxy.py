@@ -26,7 +26,7 @@ from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
 from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import STREAMS, Access, Operation
+from sockproxy.judging.catalogue import STREAMS, Access
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge, would_be_refused
 from sockproxy.judging.policy import Effect, Mode, Policy, denial_message
@@ -61,7 +61,7 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     operation = judgement.classified.operation
     record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
     if proxy.has_tracing:
-        head = _traced(head, exchange, operation)
+        head = traced(head, exchange)
     caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
     if proxy.has_express and gate.may_learn and exchange.traceparent is None:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
@@ -151,14 +151,19 @@ def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     exchange.classified = judgement.classified
 
 
-def _traced(head: RequestHead, exchange: Exchange, operation: Operation | None) -> RequestHead:
-    """The head by which the engine learns of the exchange's span. A read without a trace of its client's begins none, since
-    the express way sends the same head for all of its kind."""
-    if exchange.traceparent is None and operation is not None and operation.access is Access.READ:
+def traced(head: RequestHead, exchange: Exchange) -> RequestHead:
+    """The head by which the engine learns of the exchange's span, which follows from its own. A read without a trace of its
+    client's begins none, since the express way sends the same head for all of its kind."""
+    if exchange.traceparent is None and _is_read(exchange):
         return head
     made = str(tracing.continued(exchange.traceparent, exchange.id)).encode("ascii")
     others = (one for one in head.fields if one[0].lower() != tracing.FIELD)
     return head._replace(fields=(*others, (tracing.FIELD, made)))
+
+
+def _is_read(exchange: Exchange) -> bool:
+    operation = exchange.classified.operation if exchange.classified is not None else None
+    return operation is not None and operation.access is Access.READ
 
 
 def note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
