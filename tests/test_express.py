@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from sockproxy.data import load_secrets
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
@@ -45,6 +46,7 @@ from sockproxy.operating.observers import Observers
 from sockproxy.operating.twins import PYTHON, Twins
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, States
+from sockproxy.recording.redaction import Redactor, hide_all
 from sockproxy.wire import http1
 from tests.exchanges import CATALOGUE, MemorySink
 from tests.forms import COMPILED, IF_COMPILED
@@ -183,7 +185,9 @@ async def open_arm(way: Way, *, policy: str = "allow-all", **limits: float) -> A
         listening.setblocking(False)
         engine = Engine(Address("unix", path=f"{folder}/engine.sock"), set_limits, loop, hangups)
         proxy = Proxy(
-            CATALOGUE, load_known_bodies, engine, set_limits, deadlines, told, "test", has_express=way.has_express
+            *(CATALOGUE, load_known_bodies, engine, set_limits, deadlines, told, "test"),
+            redact_target=Redactor(load_secrets(), hide_all).target,
+            has_express=way.has_express,
         )
         world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [], way.twins)
         try:

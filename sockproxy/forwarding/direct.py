@@ -91,8 +91,9 @@ class Direct:
     # --- read and judge
 
     def _is_open(self, gate: Gate) -> bool:
-        # How many of a client's requests are under way, only the plain way counts.
-        return self._proxy.has_express and not self._proxy.is_draining and gate.meter is None
+        # How many of a client's requests are under way, only the plain way counts; and what of bodies is recorded, it keeps.
+        proxy = self._proxy
+        return proxy.has_express and not proxy.is_draining and gate.meter is None and proxy.extents is None
 
     def _read(self, data: bytes) -> tuple[RequestHead, int] | None:
         """The head, and where it ends; None if something else has come than one whole request that keeps its connection.
@@ -136,7 +137,7 @@ class Direct:
         exchange.decided_at = exchange.received_at
         exchange.received_time -= exchange.received_at - caller.received_at
         exchange.received_at = caller.received_at
-        note(exchange, judged.head, judged.judgement)
+        note(self._proxy, exchange, judged.head, judged.judgement)
         if judged.judgement.body is not None:
             exchange.bytes_in = len(judged.body)
         return exchange

@@ -21,10 +21,10 @@ from sockproxy.forwarding.answering import (
 )
 from sockproxy.forwarding.express import Caller, Line, Outcome, UnderWay, learn
 from sockproxy.forwarding.inquiry import Inquiry
-from sockproxy.forwarding.intake import Taken, check_no_form, read_raw_head, take_body
+from sockproxy.forwarding.intake import Taken, check_no_form, peek_body, read_raw_head, take_body
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
-from sockproxy.forwarding.shared import Gate, Known, Proxy
+from sockproxy.forwarding.shared import Extents, Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import STREAMS, Access
 from sockproxy.judging.identity import Principal
@@ -52,9 +52,15 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
     judgement = judge_request(proxy, gate.policy, exchange.principal, head)
+    extents = proxy.extents
+    if extents is not None:
+        gate, head, judgement, body = await _look_at_body(proxy, client, caller, exchange, head, judgement, extents)
     if judgement.needs_body or judgement.decision.questions:
         gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement)
-    note(exchange, head, judgement)
+    note(proxy, exchange, head, judgement)
+    if extents is not None:
+        extent = exchange.extent = extents.extent_of(exchange, caller.peer)
+        extent.body = body if extent.wants_body else b""
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await refuse_while_draining(proxy, client, exchange, head)
@@ -63,12 +69,30 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     if proxy.has_tracing:
         head = traced(head, exchange)
     caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
-    if proxy.has_express and gate.may_learn and exchange.traceparent is None:
+    if proxy.has_express and gate.may_learn and exchange.traceparent is None and (extents is None or extent.is_alike):
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     acting = _act(proxy, client, exchange, head, judgement, trip)
     if gate.meter is None or judgement.decision.effect is Effect.DENY:
         return await acting
     return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting)
+
+
+async def _look_at_body(
+    proxy: Proxy,
+    client: Stream,
+    caller: Caller,
+    exchange: Exchange,
+    head: RequestHead,
+    judgement: Judgement,
+    extents: Extents,
+) -> tuple[Gate, RequestHead, Judgement, bytes | str]:
+    """The body that the record asks for, which stays where it is. While it came, another gate may have begun to hold."""
+    if not extents.may_tell_body(judgement.classified):
+        return caller.gate, head, judgement, b""
+    _name(proxy, exchange, head, judgement)
+    passes = judgement.needs_body or judgement.decision.effect is Effect.ALLOW
+    head, body = await peek_body(proxy, client, head, passes=passes)
+    return caller.gate, head, judge_request(proxy, caller.gate.policy, exchange.principal, head), body
 
 
 async def _judge_wholly(
@@ -79,7 +103,7 @@ async def _judge_wholly(
     gate, inquiry = caller.gate, Inquiry(proxy)
     taken: Taken | None = None
     while True:
-        _name(exchange, head, judgement)
+        _name(proxy, exchange, head, judgement)
         if judgement.needs_body and taken is None:
             taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
         elif not await inquiry.find(judgement.questions):
@@ -140,14 +164,14 @@ def judge_request(
     return would_be_refused(judgement, refusal.detail)
 
 
-def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+def _name(proxy: Proxy, exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     """Writes into the exchange what its head says."""
     exchange.method = head.method
     exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
     if (sent := http1.field(head.fields, tracing.FIELD)) is not None:
         exchange.traceparent = tracing.parse_traceparent(sent)
-    exchange.target = judgement.target.canonical
-    exchange.api_version = judgement.target.version
+    _, query, exchange.api_version, target = judgement.target
+    exchange.target = proxy.redact_target(target) if query else target
     exchange.classified = judgement.classified
 
 
@@ -166,9 +190,9 @@ def _is_read(exchange: Exchange) -> bool:
     return operation is not None and operation.access is Access.READ
 
 
-def note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+def note(proxy: Proxy, exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     """Writes into the exchange what is known of its request now."""
-    _name(exchange, head, judgement)
+    _name(proxy, exchange, head, judgement)
     exchange.decision = judgement.decision
     exchange.advance(Stage.DECIDED)
 
@@ -242,7 +266,7 @@ async def _serve_answer(proxy: Proxy, client: Stream, caller: Caller) -> bool:
 
 
 async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, line: Line) -> bool:
-    note(exchange, known.head, known.judgement)
+    note(proxy, exchange, known.head, known.judgement)
     upstream = await proxy.engine.adopt(line.sock, line.held)
     trip = RoundTrip(proxy, client, exchange, known.head, known.judgement, sent_on=upstream)
     try:

@@ -227,7 +227,11 @@ class AuditDocument:
     """Where the record of every request goes."""
 
     file: str = key(TEXT, 'A file to append to, relative to this one; "-" is standard output.')
-    level: Literal["Metadata"] = key(Choice(("Metadata",)), "How much of a request is recorded.", default="Metadata")
+    level: Literal["Metadata", "Request", "RequestResponse"] = key(
+        Choice(("Metadata", "Request", "RequestResponse")),
+        "How much is recorded at most: no bodies, the JSON bodies of requests, and those of answers; without their secrets.",
+        default="Metadata",
+    )
     on_failure: Literal["deny-writes", "deny-all", "continue"] = key(
         Choice(("deny-writes", "deny-all", "continue")),
         "What is refused with 503 while the record cannot be written.",
@@ -249,6 +253,29 @@ class RecordingsDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRuleDocument:
+    """How much of some requests is recorded. All that stands here has to fit."""
+
+    level: Literal["None", "Metadata", "Request", "RequestResponse"] = key(
+        Choice(("None", "Metadata", "Request", "RequestResponse")),
+        "None: nothing, it is only counted. A sink gets no more than its own level.",
+    )
+    operations: tuple[str, ...] | None = key(
+        ListOf(TEXT, when_empty="is empty: a rule without operations can never match"),
+        "Which operations, by the selectors of policies. Default: all.",
+        default=None,
+    )
+    principals: tuple[MatchDocument, ...] | None = key(
+        ListOf(Keys(MatchDocument, "Match"), when_empty="is empty: nobody would fit"),
+        "Who asks: one of these has to hold. Default: everybody.",
+        default=None,
+    )
+    effect: Literal["allow", "deny"] | None = key(
+        Choice(("allow", "deny")), "What was decided. Default: either.", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A configuration file of sockproxy; with `version` and `policies` only, a policy file."""
 
@@ -265,6 +292,17 @@ class Document:
     )
     audit: tuple[AuditDocument, ...] = key(
         ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
+    )
+    audit_rules: tuple[AuditRuleDocument, ...] = key(
+        ListOf(Keys(AuditRuleDocument, "Audit rule")),
+        "How much of which requests is recorded: the first rule that fits counts. Default: what a sink's level says.",
+        default=(),
+    )
+    audit_key: str | None = key(
+        TEXT,
+        "The file of the key by which secrets are marked, relative to this one; made if it is not there. Default: beside the "
+        "first trail: audit.key for audit.jsonl.",
+        default=None,
     )
     recordings: RecordingsDocument | None = key(
         Keys(RecordingsDocument, "Recordings"), "Where recorded sessions go. Default: nowhere.", default=None
