@@ -25,7 +25,6 @@ from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.asking import BAD_REQUEST, Answer, ask
 from sockproxy.operating.cli.choosing import Choice, choose, choose_recorded
 from sockproxy.operating.cli.exits import ExitCode
-from sockproxy.operating.cli.recorded import body_of, opaque
 from sockproxy.operating.config import load_config
 from sockproxy.operating.config.found import read_findings
 from sockproxy.operating.config.wording import quoted
@@ -33,6 +32,7 @@ from sockproxy.operating.known import load_catalogue
 from sockproxy.recording import trail
 from sockproxy.recording.event import Event
 from sockproxy.recording.learning import has_body
+from sockproxy.recording.recorded import body_of, opaque
 from sockproxy.recording.redaction import Redactor, hide_all
 
 _FACT = re.compile(r"[a-z_]+=.*", re.DOTALL)

@@ -1,6 +1,6 @@
 """A request that was recorded, to be judged again: its body as far as the record has it, and what in it is only a mark.
 
-Owns which of a record's values stand for themselves. Must not know how an answer is told (`explaining`). Begin at `body_of`.
+Owns which of a record's values stand for themselves. Must not know what is asked of them. Begin at `body_of`.
 """
 
 from collections.abc import Iterable, Iterator
