@@ -16,6 +16,7 @@ from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.answering import whole_answer
 from sockproxy.forwarding.express import Caller, Express, Outcome, UnderWay, learn
 from sockproxy.forwarding.proxy import complete_as_failed, judge_request, note, traced
+from sockproxy.forwarding.relay import above
 from sockproxy.forwarding.roundtrip import canonical_request
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.judging.catalogue import Classified, Traffic, parse_target
@@ -63,7 +64,9 @@ class Direct:
             return False  # lawful: the plain way meets it again, and refuses the request
         if whole is None or target is None:
             return False
-        return _is_unary(self._proxy.catalogue.classify(whole[0].method, target.path, target.version), gate.policy)
+        return self._is_for_here(
+            self._proxy.catalogue.classify(whole[0].method, target.path, target.version), gate.policy
+        )
 
     def serve(self, express: Express, caller: Caller, data: bytes) -> bool:
         """Whether it is served here. If not, nothing has happened yet."""
@@ -90,10 +93,14 @@ class Direct:
 
     # --- read and judge
 
+    def _is_for_here(self, classified: Classified, policy: Policy) -> bool:
+        # Answers that are recorded, the plain way copies.
+        extents = self._proxy.extents
+        return _is_unary(classified, policy) and (extents is None or not extents.may_tell_answer(classified))
+
     def _is_open(self, gate: Gate) -> bool:
-        # How many of a client's requests are under way, only the plain way counts; and what of bodies is recorded, it keeps.
-        proxy = self._proxy
-        return proxy.has_express and not proxy.is_draining and gate.meter is None and proxy.extents is None
+        # How many of a client's requests are under way, only the plain way counts.
+        return self._proxy.has_express and not self._proxy.is_draining and gate.meter is None
 
     def _read(self, data: bytes) -> tuple[RequestHead, int] | None:
         """The head, and where it ends; None if something else has come than one whole request that keeps its connection.
@@ -125,7 +132,7 @@ class Direct:
             head = head._replace(framing=http1.NO_BODY)  # from here on it has none of its own
         elif len(body) > limits.discarded_body_bytes_max:
             return None  # which ends the connection, if it is denied
-        if judgement.decision.effect is Effect.ALLOW and not _is_unary(judgement.classified, policy):
+        if judgement.decision.effect is Effect.ALLOW and not self._is_for_here(judgement.classified, policy):
             return None
         return _Judged(data[:end] if body else data, head, body, judgement)
 
@@ -140,6 +147,11 @@ class Direct:
         note(self._proxy, exchange, judged.head, judged.judgement)
         if judged.judgement.body is not None:
             exchange.bytes_in = len(judged.body)
+        if self._proxy.extents is not None:
+            extent = exchange.extent = self._proxy.extents.extent_of(exchange, caller.peer)
+            bytes_max = self._proxy.limits.audited_body_bytes_max
+            if extent.wants_body:
+                extent.body = judged.body if len(judged.body) <= bytes_max else above(bytes_max)
         return exchange
 
     def _act(self, express: Express, caller: Caller, exchange: Exchange, judged: _Judged) -> None:
@@ -176,7 +188,8 @@ class Direct:
         """Sends it to the engine; without a kept connection, or on one that takes no more, the plain way does."""
         proxy, gate, judgement, body = self._proxy, caller.gate, judged.judgement, judged.body
         request = canonical_request(judged.head, judgement, passes_upgrade=False)
-        if gate.may_learn and exchange.traceparent is None:
+        is_alike = exchange.extent is None or exchange.extent.is_alike
+        if gate.may_learn and exchange.traceparent is None and is_alike:
             learn(gate, judged.raw, judged.head, judgement, request, lambda: proxy.observers.account(exchange))
         if judgement.body is None and body:
             request += body

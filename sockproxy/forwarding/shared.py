@@ -91,9 +91,11 @@ class Trip(Protocol):
 
 
 class Extents(Protocol):
-    """What is to be recorded of an exchange beyond its facts, or less: `may_tell_body` comes before it is decided."""
+    """What is to be recorded of an exchange beyond its facts, or less: `may_tell_*` come before it is decided."""
 
     def may_tell_body(self, classified: Classified) -> bool: ...
+
+    def may_tell_answer(self, classified: Classified) -> bool: ...
 
     def extent_of(self, exchange: Exchange, peer: Peer | None) -> Extent: ...
 

@@ -82,6 +82,10 @@ class Levels:
             and max(self._levels_of(_selector(classified))) >= Level.REQUEST
         )
 
+    def may_tell_answer(self, classified: Classified) -> bool:
+        """The same of the answer."""
+        return max(self._levels_of(_selector(classified))) is Level.REQUEST_RESPONSE
+
     def _levels_of(self, operation: str) -> Iterator[Level]:
         for rule in self._rules:
             if rule.operations is None or operation in rule.operations:
