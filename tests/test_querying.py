@@ -116,8 +116,8 @@ def test_learnt_at_once_is_learnt_one_by_one(events: list[dict[str, Any]], looks
     texts = [learnt_policy(one, "x", with_requirements=looks_inside) for one in (one_by_one, at_once)]
     assert yaml.safe_load(texts[0]) == yaml.safe_load(texts[1])  # comments name the first who asked, in another order
     counts = [
-        {name: (one.times, one.first_time, one.last_time) for name, one in each.sightings.items()}
-        for each in (one_by_one, at_once)
+        {name: (seen.times, seen.first_time, seen.last_time) for name, seen in learner.sightings.items()}
+        for learner in (one_by_one, at_once)
     ]
     assert counts[0] == counts[1]
 
