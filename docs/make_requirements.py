@@ -62,7 +62,7 @@ MORE = {
 | `operation` | `id` (`"ContainerCreate"`), `tag` (`"Container"`), `access` (`"read"`, `"write"` or `"tunnel"`) |
 | `resource` | `kind` (`"container"`) and `name`, as they stand in the path |
 | `query` | each parameter with the list of its values, as text: `query.force == ["1"]` |
-| `body` | the JSON body by the names of the API documents, in one spelling; empty where there is none |
+| `body` | the JSON body by the names of the API documents, in one spelling; empty where there is none, and an error where it is no object |
 
 **What is absent is an error, and an error denies.** Absent are also the `api_version` of an unversioned request and what is not
 known of a client. `body.HostConfig.Memory > 0` denies a create that names no memory; `!body.HostConfig.Privileged` denies one

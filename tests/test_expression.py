@@ -235,7 +235,7 @@ MENTIONED = [
     ("body.A == {} && body.A.B > 0", {"body": {"A": {}}}),
     ("body['A'].B[0] == 1", {"body": {"A": {"B": {}}}}),
     ("body.A[body.B] == 1", {"body": {"A": {}, "B": {}}}),
-    ("body.A.all(body, body.C)", {"body": {"A": {}}}),
+    ("body.A.all(x, .body.C)", {"body": {"A": {}, "C": {}}}),
     ("body.A.all(x, x.C == body.D)", {"body": {"A": {}, "D": {}}}),
     ("size(body) > 0 && body.A", {"body": {}}),
     ("(has(body.A) ? body.A : {}) == {}", {"body": {"A": {}}}),
@@ -294,6 +294,23 @@ def test_what_a_request_does_as_well_is_asked_as_such() -> None:
         judged = judge(*(CATALOGUE, both, PRINCIPAL, "POST", CREATE), content_length=len(raw), body=raw, bodies=BODIES)
         outcomes[driver] = judged.decision.effect
     assert outcomes == {"nfs": Effect.ALLOW, "other": Effect.DENY}
+
+
+BODIES_OF_ANOTHER_KIND = [
+    ("/plugins/x/set", ["DEBUG=1"], True),
+    ("/plugins/x/set", [], False),
+    ("/plugins/pull?remote=x", [{"Name": "network", "Value": ["host"]}], True),
+    ("/build?t=x", "an archive", True),
+    ("/build?t=x", None, False),
+]
+
+
+@pytest.mark.parametrize(("target", "body", "is_there"), BODIES_OF_ANOTHER_KIND)
+def test_a_body_that_is_no_object_is_not_taken_for_an_empty_one(target: str, body: Any, is_there: bool) -> None:
+    decision = ask("body == {}", body, target=f"/v1.41{target}").decision
+    assert decision.effect is (Effect.DENY if is_there else Effect.ALLOW)
+    assert decision.detail.endswith("the body is no JSON object") is is_there
+    assert ask("principal.uid == 1000", body, target=f"/v1.41{target}").decision.effect is Effect.ALLOW
 
 
 # Laws

@@ -94,7 +94,8 @@ def judge(
     if reads_body and (bodies is None or (body is None and has_json)):
         return Judgement(target, classified, decide(policy, request), needs_body=True)
     body = body if reads_body and has_json else None  # nothing is judged of what is no JSON: an archive, a plugin
-    decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body, found)
+    facts = facts_of(request, read_query(target.query), {}, found)._replace(has_other_body=reads_body and not has_json)
+    decision, body, facts = _look_inside(catalogue, bodies, policy, request, facts, body)
     if not found or decision.effect is Effect.DENY or policy.mode is Mode.SHADOW:
         return Judgement(target, classified, decision, body, facts=facts)
     # Imported here and not above: most policies ask for nothing, and a serving process is smaller without.
@@ -146,16 +147,10 @@ def _has_json(bodies: Bodies, classified: Classified) -> bool:
 
 
 def _look_inside(
-    catalogue: Catalogue,
-    bodies: Bodies | None,
-    policy: Policy,
-    request: AccessRequest,
-    query: str,
-    body: bytes | None,
-    found: Findings,
+    catalogue: Catalogue, bodies: Bodies | None, policy: Policy, request: AccessRequest, facts: Facts, body: bytes | None
 ) -> tuple[Decision, bytes | None, Facts]:
-    """The decision on a request that is looked into, the body that the engine gets, and what was found."""
-    facts = facts_of(request, read_query(query), {}, found)
+    """The decision on a request that is looked into, the body that the engine gets, and what was found. `facts`: those of its
+    head; `body`: one of JSON."""
     operation_id = facts.operation_id
     payload = Payload({}, b"")
     try:
@@ -166,10 +161,12 @@ def _look_inside(
             raise
         # Under mode shadow everything passes, as it came; what is told is what would have been.
         return _as_refused(decide(policy, request), error.detail), body, facts
-    data = payload.data if isinstance(payload.data, dict) else {}
-    facts = facts._replace(body=data)
+    if isinstance(payload.data, dict):
+        facts = facts._replace(body=payload.data)
+    else:  # a plugin's settings or privileges
+        facts = facts._replace(has_other_body=bool(payload.data))
     decision = decide(policy, request, facts)
-    for also in does_too(operation_id, data):
+    for also in does_too(operation_id, facts.body):
         decision = _decide_too(catalogue, policy, request, decision, facts, also)
     if body is None or policy.mode is Mode.SHADOW:
         return decision, body, facts

@@ -75,6 +75,8 @@ class Facts(NamedTuple):
     path: str = ""
     resource_kind: str = ""
     found: Findings = NOTHING_FOUND
+    has_other_body: bool = False
+    """There is a body, but it is no JSON object: an archive, or a list."""
 
     def ask(self, kind: QuestionKind, name: str) -> Finding:
         """What was found out of that; `data` is None if there is no such thing. Raises NotAsked, and NotFoundOut."""

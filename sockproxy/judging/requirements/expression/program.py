@@ -19,6 +19,7 @@ from sockproxy.judging.requirements.expression.cost import COST_MAX, Polynomial,
 from sockproxy.judging.requirements.expression.tree import (
     Call,
     Field,
+    Fold,
     Literal,
     Mentioned,
     Node,
@@ -72,8 +73,11 @@ class Expression:
 
     def ask(self, facts: Facts) -> Unmet | None:
         """That it is true, and of what the engine takes."""
-        if "body" in self.mentioned and (unmet := rolled_back(facts)) is not None:
-            return unmet
+        if "body" in self.mentioned:
+            if facts.has_other_body:
+                return Unmet("expression", f"{self.told} cannot be evaluated: the body is no JSON object")
+            if (unmet := rolled_back(facts)) is not None:
+                return unmet
         told = _answer(self, facts)
         return None if told is None else Unmet("expression", f"{self.told} {told}")
 
@@ -90,6 +94,7 @@ def compile_expression(text: str) -> Expression:
     if str(compiled.return_type()) not in ("BOOL", "DYN"):
         raise ValueError(f"is not true or false, but {str(compiled.return_type()).lower()}")
     tree = read_tree(compiled.serialize())
+    _check_macros(tree)
     cost = cost_of(tree)
     below = {name: of for name, of in mentioned(tree).items() if name in VARIABLES}  # the others are names of types
     _check_fields(below)
@@ -122,6 +127,13 @@ def _fault(text: str) -> str:
     place = f"line {line}, column {column}: " if int(line or 0) > 0 else ""
     variables = f"; the variables are {', '.join(sorted(VARIABLES))}" if "undeclared reference" in told else ""
     return f"is no CEL: {place}{told}{variables}"
+
+
+def _check_macros(tree: Node) -> None:
+    """That within a macro, too, a name says which variable it is: `.body` there is the request's, whatever `body` is."""
+    for node in nodes(tree):
+        if isinstance(node, Fold) and not VARIABLES.keys().isdisjoint((node.element, node.so_far)):
+            raise ValueError(f"calls the element of a macro {node.element}, as the request's own is called")
 
 
 def _check_fields(below: Mentioned) -> None:
