@@ -8,7 +8,7 @@ import pytest
 
 from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.judging.identity import Peer, identify
-from sockproxy.judging.judge import Judgement, judge
+from sockproxy.judging.judge import CREATES_TOO, VOLUMES_MAX, Judgement, judge
 from sockproxy.judging.policy import Effect, Policy, Reason, in_shadow
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
@@ -200,3 +200,61 @@ def test_under_shadow_all_passes_as_it_came_and_is_told_as_it_would_be(tmp_path:
     assert (judgement.decision.effect, judgement.decision.shadow) == (Effect.ALLOW, Effect.DENY)
     unread = ask(policy, CREATE, b'{"Image":')
     assert (unread.decision.effect, unread.decision.shadow, unread.body) == (Effect.ALLOW, Effect.DENY, b'{"Image":')
+
+
+def volume_by(driver: str, count: int = 1) -> list[dict[str, Any]]:
+    config = {"Name": driver, "Options": {"type": "none", "o": "bind", "device": "/srv/a"}}
+    return [{"Type": "volume", "Target": "/v", "VolumeOptions": {"DriverConfig": config}}] * count
+
+
+def test_a_body_cannot_make_so_many_volumes_that_others_wait(policy: Policy) -> None:
+    body = {"Image": "busybox", "HostConfig": {"Mounts": volume_by("local", VOLUMES_MAX)}}
+    assert ask(policy, CREATE, body).decision.effect is Effect.ALLOW
+    body["HostConfig"] = {"Mounts": volume_by("local", VOLUMES_MAX + 2)}
+    with pytest.raises(BadRequest, match=f"more than {VOLUMES_MAX} volumes"):
+        ask(policy, CREATE, body)
+
+
+SMALL = """
+version: 1
+policies:
+  small:
+    allow:
+      - operations: [ContainerStart]
+      - {operations: [ContainerCreate], require: {names: [ci-*]}}
+      - {operations: [VolumeCreate], require: {volume_drivers: [local, rexray], names: [data]}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Policy:
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL, encoding="utf-8")
+    return load_policy(str(file), CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("host_config", "why"),
+    [
+        ({"VolumeDriver": "local", "Binds": ["other:/data"]}, ""),
+        ({"VolumeDriver": "rexray", "Binds": ["data:/data:ro", "/srv:/srv"]}, ""),
+        ({"VolumeDriver": "rexray", "Binds": ["other:/data"]}, 'Name is "other"; names allows data'),
+        ({"VolumeDriver": "rexray", "Binds": ["data:/data", "/inside"]}, "Name is not set; names allows data"),
+        ({"VolumeDriver": "nfs", "Binds": ["data:/data"]}, 'Driver is "nfs"; volume_drivers allows local, rexray'),
+        ({"VolumeDriver": "rexray"}, "Name is not set; names allows data"),
+    ],
+)
+def test_a_volume_driver_makes_volumes(small: Policy, host_config: dict[str, Any], why: str) -> None:
+    """Those that the binds name, and others, of which at least the image may have some."""
+    decision = ask(small, f"{CREATE}?name=ci-1", {"Image": "a", "HostConfig": host_config}).decision
+    assert decision.detail == (
+        f"a create with a volume driver is a VolumeCreate, too: {why}" if why else "a rule allows it"
+    )
+
+
+def test_what_a_request_does_as_well_has_no_query(small: Policy) -> None:
+    """An engine does not read the name in the query of a start, so it cannot be what the create is called."""
+    for query in ("", "?name=ci-1"):
+        decision = ask(small, f"/v1.23/containers/prod/start{query}", {"HostConfig": {"Dns": []}}).decision
+        assert decision.effect is Effect.DENY
+        assert decision.detail == f"{CREATES_TOO}: query.name is not set; names allows ci-*"
