@@ -222,6 +222,7 @@ REQUIRED = {
         "ContainerExec": [[BASELINE]],
         "ContainerStart": [[BASELINE]],
         "ImageBuild": [[BASELINE]],
+        "ImageCreate": [[("query", {"fromSrc": ""})]],
     },
     **{name: {"ContainerExec": [[BASELINE]]} for name in NEVER_ASK_FOR_A_PRIVILEGED_EXEC},
 }
