@@ -74,8 +74,8 @@ As everywhere in CEL, `a || b` is true where one of them is, even if the other i
 What is neither true nor false denies. Of most parameters the engine takes the first value, of some (`t`, `extrahosts`) all.
 Versions are text, and `"1.9" < "1.24"` is false: bound them by the policy's `api_versions`.
 
-An expression is refused when the file is read if its syntax or its types are wrong, if it names a variable or function that
-there is not, if `matches` has a pattern that is not written out (patterns are RE2, which never goes back), or if it would
+An expression is refused when the file is read if its syntax or its types are wrong, if it names a variable, function
+or field of the body that there is not (fields only where `unknown_fields` is not `pass`), if `matches` has a pattern that is not written out (patterns are RE2, which never goes back), or if it would
 take too long for ordinary lists. Before each evaluation it is counted what it costs at most, by the size of the values that it
 mentions and at prices above those that were measured. What comes to more than 20 ms denies, for each expression by itself; what
 was just below took up to 8. One macro so takes ten thousand elements (eight hundred, if it matches patterns), two within each

@@ -50,6 +50,13 @@ class Field(NamedTuple):
     last_api: ApiVersion | None
 
 
+class Missing(NamedTuple):
+    """A name that stands for no field, and those that do."""
+
+    name: str
+    fields: tuple[str, ...]
+
+
 class Bodies:
     """All operations that have a JSON body, prepared for reading. Made of the data in `sockproxy/data/bodies.json`."""
 
@@ -115,6 +122,21 @@ class Bodies:
             type_, first, last = row
             found = Field(type_, ApiVersion.parse(first), None if last is None else ApiVersion.parse(last))
         return found
+
+    def missing(self, operation_id: str, path: Sequence[str]) -> Missing | None:
+        """The first name of a path that stands for no field; None if all do, or what is below a field that is no struct. For an
+        operation without a JSON object as its body, that is the first."""
+        type_ = self._types.get(operation_id, "struct{}")
+        if type_.startswith("[]"):
+            return Missing(path[0], ())
+        for name in path:
+            fields = self._structs.get(type_.lstrip("*"), {} if type_ == "struct{}" else None)
+            if fields is None:
+                break
+            if name not in fields:
+                return Missing(name, tuple(fields))
+            type_, _, _ = fields[name]
+        return None
 
     def _payload(self, operation_id: str, read: Reader, body: bytes) -> Payload:
         nothing: Any = [] if self._types[operation_id].startswith("[]") else {}

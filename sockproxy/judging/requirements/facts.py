@@ -119,6 +119,11 @@ def always(_value: Any) -> bool:
     return True
 
 
+def none(_value: Any) -> Collection[tuple[str, ...]]:
+    """Nothing, for most kinds know by themselves where things stand."""
+    return ()
+
+
 class Kind(NamedTuple):
     """A key of `require:`. `make` turns its value, whose shape was checked, into a check; the keys that stand beside it are
     given (of `query` also each parameter, as `query.remote`), since one may leave to another what that names values for. It
@@ -129,3 +134,5 @@ class Kind(NamedTuple):
     make: Callable[[Any, Collection[str]], Check]
     reads_body: Callable[[Any], bool] = always
     """Whether it looks into the body, for that value; what does not leaves the body unread, and as it came."""
+    fields: Callable[[Any], Collection[tuple[str, ...]]] = none
+    """The fields of the body that the value names, as paths: a misspelt one would never be there."""

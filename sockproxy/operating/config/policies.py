@@ -204,6 +204,7 @@ class _Compilation:
             selectors = tuple(document.operations)
             operations = self.select_all(selectors)
             required = self.requirements((*rule_path, "require"), effect, document.require, operations)
+            self.check_fields((*rule_path, "require"), required, operations)
             record = self.record(rule_path, effect, document, operations)
             rules.append(Rule(name, selectors, reason or None, operations, required, document.shadow, record))
         return rules
@@ -250,6 +251,22 @@ class _Compilation:
             required.append(Requirement(name, value, check, kind.reads_body(value)))
         self.advise(path, values)
         return tuple(required)
+
+    def check_fields(self, path: Path, required: Sequence[Requirement], operations: frozenset[str]) -> None:
+        """Adds a finding for a field of the body that none of these operations has: `!has(body.privilegd)` is true of all."""
+        if not required or self.documents[str(path[1])].unknown_fields == "pass":
+            return
+        from sockproxy.judging.requirements.kinds import KINDS
+        from sockproxy.operating.known import load_known_bodies
+
+        for one in required:
+            for field in KINDS[one.key].fields(one.value):
+                missing = [load_known_bodies().missing(name, field) for name in sorted(operations)]
+                told = [found for found in missing if found is not None]
+                if len(told) == len(missing) > 0:
+                    near = next(filter(None, (did_you_mean(found.name, found.fields) for found in told)), "")
+                    asked = quoted(".".join(("body", *field)))
+                    self.findings.add((*path, one.key), f"asks for {asked}, which no operation here has{near}")
 
     def advise(self, path: Path, values: Mapping[str, Any]) -> None:
         """Warns of what a rule gives beside what it seems to give."""

@@ -23,4 +23,12 @@ def mentions_body(text: str) -> bool:
     return "body" in compile_expression(text).mentioned
 
 
-KIND = Kind(None, make_expression, mentions_body)
+def fields_of_body(text: str) -> list[tuple[str, ...]]:
+    """The paths of names that it asks the body for."""
+    from sockproxy.judging.requirements.expression.program import compile_expression
+    from sockproxy.judging.requirements.expression.tree import paths
+
+    return list(paths(compile_expression(text).mentioned.get("body", {})))
+
+
+KIND = Kind(None, make_expression, mentions_body, fields_of_body)

@@ -104,6 +104,13 @@ def mentioned(root: Node) -> Mentioned:
     return found
 
 
+def paths(below: Mentioned) -> Iterator[tuple[str, ...]]:
+    """The ways from the top to what has nothing below it: {a: {b: {}}, c: {}} gives (a, b) and (c,)."""
+    for name, further in below.items():
+        for rest in paths(further) if further else ((),):
+            yield (name, *rest)
+
+
 def _mention(node: Node, own: frozenset[str], found: Mentioned) -> None:
     path = _path(node)
     if path is not None:
