@@ -27,6 +27,11 @@ policies:
         require: {expression: "principal.uid != 0"}
       - operations: [ContainerDelete]
         require: {expression: "resource.name.startsWith('ci-') && !has(query.v)"}
+  named:
+    allow:
+      - operations: [ContainerStart]
+      - operations: [ContainerCreate]
+        require: {expression: 'query.name.all(n, n.startsWith("ci-"))'}
 """
 
 ORDINARY = {"Image": IMAGE, "Cmd": ["true"], "Labels": {"owner": "ci"}, "HostConfig": {"Memory": 8 << 20}}
@@ -36,7 +41,15 @@ ORDINARY = {"Image": IMAGE, "Cmd": ["true"], "Labels": {"owner": "ci"}, "HostCon
 def expressed(folder: Path, session_engine: Dockerd) -> Iterator[ProxyProcess]:
     policy = folder / "expressed.yaml"
     policy.write_text(POLICY, encoding="utf-8")
-    proxy = ProxyProcess(folder / "expressed", session_engine.socket, str(policy))
+    proxy = ProxyProcess(folder / "expressed", session_engine.socket, f"{policy}#expressed")
+    proxy.start()
+    yield proxy
+    stop_all([proxy])
+
+
+@pytest.fixture
+def named(expressed: ProxyProcess, folder: Path, session_engine: Dockerd) -> Iterator[ProxyProcess]:
+    proxy = ProxyProcess(folder / "named", session_engine.socket, f"{folder / 'expressed.yaml'}#named")
     proxy.start()
     yield proxy
     stop_all([proxy])
@@ -91,3 +104,30 @@ def test_who_asks_is_asked_without_a_look_at_the_body(expressed: ProxyProcess, e
     """The tests are root, for whom it is false; a body that nobody mentions is not read, whatever is in it."""
     answer = expressed.api.call("POST", "/v1.41/volumes/create", {"Nmae": "x"})
     assert (answer.status, answer.message.endswith('expression "principal.uid != 0" is false')) == (403, True)
+
+
+def test_a_name_that_the_engine_does_not_read_is_none(named: ProxyProcess, engine: Dockerd) -> None:
+    """A start below API 1.24 replaces the HostConfig, of whichever container, and takes no name from its query."""
+    replaced = ORDINARY | {"HostConfig": {"Memory": 16 << 20, "Binds": ["/srv/a:/a"]}}
+    assert engine.api.call("POST", "/v1.41/containers/create?name=prod", ORDINARY).status == 201
+
+    def seen() -> tuple[int, list[str] | None]:
+        host_config = engine.api.call("GET", "/v1.41/containers/prod/json").json()["HostConfig"]
+        return host_config["Memory"], host_config["Binds"]
+
+    target = "/v1.23/containers/prod/start?name=ci-a"
+    answer = named.api.call("POST", target, replaced)
+    assert (answer.status, b"no such key: name" in answer.body) == (403, True), answer
+    assert seen() == (8 << 20, None)
+    engine.api.call("POST", target, replaced)
+    assert seen() == (16 << 20, ["/srv/a:/a"])
+    engine.api.call("DELETE", "/v1.41/containers/prod?force=1")
+
+
+def test_a_volume_driver_is_asked_as_a_volume(expressed: ProxyProcess, engine: Dockerd) -> None:
+    body = ORDINARY | {"Volumes": {"/v": {}}, "HostConfig": {"Memory": 8 << 20, "VolumeDriver": "nosuch"}}
+    mark = engine.mark()
+    answer = expressed.api.call("POST", "/v1.41/containers/create?name=ci-a", body)
+    assert (answer.status, answer.message.endswith('expression "principal.uid != 0" is false')) == (403, True), answer
+    assert "VolumeCreate, too" in answer.message
+    assert not [call for call in engine.calls(mark) if call.startswith("POST")]
