@@ -81,6 +81,8 @@ mentions and at prices above those that were measured. What comes to more than 2
 was just below took up to 8. One macro so takes ten thousand elements (eight hundred, if it matches patterns), two within each
 other lists of a hundred each, `map` and `filter` three hundred. A NUL character denies, too.
 
+A denial shows how the expression begins: write no secret into it. Values of the request are not shown.
+
 An update of a service that is a rollback does not meet an expression that mentions the body, since the engine takes another.
 
 A body of which no rule requires anything is not read, and goes to the engine as it came. Those of creates, starts and services
