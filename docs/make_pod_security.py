@@ -55,7 +55,7 @@ its context nor its Dockerfile: what these ask for, the engine gives them in a c
 the query says more. What a client serves in a session (`/session`) is its own. But a build that is asked for by `/grpc`, as
 buildx does it, is not an `ImageBuild` and cannot be judged: it may use the host's network.
 
-Other operations give power, too, and pod_security does not judge them; beside it, allow them to nobody who may not have the host.
+Other operations give power, too, and pod_security does not judge them: allow them to nobody who may not have the host.
 Plugins run as root (`PluginPull`, `PluginCreate`, `PluginUpgrade`, `PluginSet`, `PluginEnable`). Who may make, join or change a
 swarm decides what runs on its nodes (`SwarmInit`, `SwarmJoin`, `SwarmUpdate`, `NodeUpdate`). A `NetworkCreate` can take over an
 interface or bridge of the host by its options. `ImageCreate` with `fromSrc` fetches a URL in the host's network, as

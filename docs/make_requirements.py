@@ -62,7 +62,7 @@ MORE = {
 | `operation` | `id` (`"ContainerCreate"`), `tag` (`"Container"`), `access` (`"read"`, `"write"` or `"tunnel"`) |
 | `resource` | `kind` (`"container"`) and `name`, as they stand in the path |
 | `query` | each parameter with the list of its values, as text: `query.force == ["1"]` |
-| `body` | the JSON body by the names of the API documents, in one spelling; empty where there is none, and an error where it is no object |
+| `body` | the JSON body by the names of the API documents, in one spelling; empty where there is none |
 
 **What is absent is an error, and an error denies.** Absent are also the `api_version` of an unversioned request and what is not
 known of a client. `body.HostConfig.Memory > 0` denies a create that names no memory; `!body.HostConfig.Privileged` denies one
@@ -74,12 +74,18 @@ As everywhere in CEL, `a || b` is true where one of them is, even if the other i
 What is neither true nor false denies. Of most parameters the engine takes the first value, of some (`t`, `extrahosts`) all.
 Versions are text, and `"1.9" < "1.24"` is false: bound them by the policy's `api_versions`.
 
-An expression is refused when the file is read if its syntax or its types are wrong, if it names a variable, function
-or field of the body that there is not (fields only where `unknown_fields` is not `pass`), if `matches` has a pattern that is not written out (patterns are RE2, which never goes back), or if it would
-take too long for ordinary lists. Before each evaluation it is counted what it costs at most, by the size of the values that it
-mentions and at prices above those that were measured. What comes to more than 20 ms denies, for each expression by itself; what
-was just below took up to 8. One macro so takes ten thousand elements (eight hundred, if it matches patterns), two within each
-other lists of a hundred each, `map` and `filter` three hundred. A NUL character denies, too.
+What is no JSON object, as a plugin's settings, is an error to an expression that mentions the body.
+
+An expression is refused when the file is read if its syntax or its types are wrong, if it names a variable or function that
+there is not, or a field of the body that none of its rule's operations has, if `matches` has a pattern that is not written
+out (patterns are RE2, which never goes back), or if it would take too long for ordinary lists. Before each evaluation it is
+counted what it costs at most, by the size of the values that it mentions and at prices above those that were measured. What
+comes to more than 20 ms denies, for each expression by itself; what was just below took up to 8. One macro so takes ten
+thousand elements (eight hundred, if it matches patterns), two within each other lists of a hundred each, `map` and `filter`
+three hundred. A NUL character denies, too.
+
+Under `unknown_fields: pass` a name that sockproxy does not know stands as the client spelt it, and an engine that knows it
+reads it in any case: `!has()` of such a name holds nobody back, and a misspelt one is not told.
 
 A denial shows how the expression begins: write no secret into it. Values of the request are not shown.
 
