@@ -71,10 +71,11 @@ that does not say that it is not privileged, for which it takes `!has(body.HostC
 as it is to the engine.
 
 As everywhere in CEL, `a || b` is true where one of them is, even if the other is an error, and `a && b` is false where one is.
-What is neither true nor false denies. Of most parameters the engine takes the first value, of some (`t`, `extrahosts`) all.
-Versions are text, and `"1.9" < "1.24"` is false: bound them by the policy's `api_versions`.
+What is neither true nor false denies, and what mentions the body where one has come that is no JSON object: an archive, a
+plugin's settings, whatever a client sends where no body belongs.
 
-What is no JSON object, as a plugin's settings, is an error to an expression that mentions the body.
+Of most parameters the engine takes the first value, of some (`t`, `extrahosts`) all. Versions are text, and `"1.9" < "1.24"` is
+false: bound them by the policy's `api_versions`.
 
 An expression is refused when the file is read if its syntax or its types are wrong, if it names a variable or function that
 there is not, or a field of the body that none of its rule's operations has, if `matches` has a pattern that is not written

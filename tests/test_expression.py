@@ -309,7 +309,7 @@ BODIES_OF_ANOTHER_KIND = [
 def test_a_body_that_is_no_object_is_not_taken_for_an_empty_one(target: str, body: Any, is_there: bool) -> None:
     decision = ask("body == {}", body, target=f"/v1.41{target}").decision
     assert decision.effect is (Effect.DENY if is_there else Effect.ALLOW)
-    assert decision.detail.endswith("the body is no JSON object") is is_there
+    assert decision.detail.endswith("has no JSON object as its body") is is_there
     assert ask("principal.uid == 1000", body, target=f"/v1.41{target}").decision.effect is Effect.ALLOW
 
 

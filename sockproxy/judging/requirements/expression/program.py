@@ -75,7 +75,8 @@ class Expression:
         """That it is true, and of what the engine takes."""
         if "body" in self.mentioned:
             if facts.has_other_body:
-                return Unmet("expression", f"{self.told} cannot be evaluated: the body is no JSON object")
+                why = f"{facts.operation_id} has no JSON object as its body"
+                return Unmet("expression", f"{self.told} cannot be evaluated: {why}")
             if (unmet := rolled_back(facts)) is not None:
                 return unmet
         told = _answer(self, facts)
