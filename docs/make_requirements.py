@@ -81,7 +81,7 @@ An expression is refused when the file is read if its syntax or its types are wr
 there is not, or a field of the body that none of its rule's operations has, if `matches` has a pattern that is not written
 out (patterns are RE2, which never goes back), or if it would take too long for ordinary lists. Before each evaluation it is
 counted what it costs at most, by the size of the values that it mentions and at prices above those that were measured. What
-comes to more than 20 ms denies, for each expression by itself; what was just below took up to 8. One macro so takes ten
+comes to more than 20 ms denies, for each expression by itself; what was just below took up to 10. One macro so takes ten
 thousand elements (eight hundred, if it matches patterns), two within each other lists of a hundred each, `map` and `filter`
 three hundred. A NUL character denies, too.
 
