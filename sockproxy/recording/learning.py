@@ -168,7 +168,7 @@ class Learner:
         if facts is not None:
             for also in does_too(facts.operation_id, facts.body):
                 other = as_other(also.operation_id, self.catalogue, request)
-                yield other, facts_of(other, facts.query, also.body)
+                yield other, facts_of(other, read_query(""), also.body)  # as where it is enforced
         elif starts_with_host_config(request.classified, request.api_version) and has_body(event):
             yield as_create(self.catalogue, request), None
 
