@@ -30,6 +30,7 @@ from sockproxy.operating.config import (
 )
 from sockproxy.operating.config import policies as policies_module
 from sockproxy.operating.config import source as source_module
+from sockproxy.operating.config.model import SignConfig
 from sockproxy.operating.config.wording import key_of, nearest, quoted
 
 ROOT = Path(__file__).parent.parent
@@ -214,7 +215,8 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert [client.policy.name for client in network.clients] == ["ci", "ci", "readonly", "readonly"]
     assert local.clients[0].match == Match((("uid", 0),))
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
-    assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes"),)
+    sign = SignConfig("/etc/sockproxy/audit.key", every=1000, seconds=10)
+    assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes", sign),)
     assert set(config.policies) == {"ci", "readonly", "allow-all"}
     assert config.policies["ci"].api_versions == ApiVersions(ApiVersion(1, 24), ApiVersion(1, 55), True)
 

@@ -48,6 +48,7 @@ from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.saturation import limits_used
+from sockproxy.operating.trails import open_trail, upkeep_seconds
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.workers import (
     Inquiry,
@@ -58,10 +59,8 @@ from sockproxy.operating.workers import (
     tell_metrics,
     trail_of,
 )
-from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.event import rfc3339
 from sockproxy.recording.metrics import Metrics, Registry, States, Sum, tell
-from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
     from sockproxy.operating.apprentice import Apprentice
@@ -100,12 +99,7 @@ class Service:
             states=self._states(),
             count_served=twins.count_served,
         )
-        self.trail = AuditTrail(
-            [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
-            schedule_flush=self._flush_soon,
-            count_events=self.metrics.audit_events,
-            lines=twins.lines,
-        )
+        self.trail = open_trail(config.audit, self._flush_soon, self.metrics.audit_events, twins.lines)
         id_prefix = secrets.token_hex(6)
         self.recorder = _recorder(config.recordings)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon, self.recorder)
@@ -140,7 +134,7 @@ class Service:
             )
             for name, entrance in self.entrances.items()
         ]
-        self._health: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._reload_failures: dict[str, str] = {}  # what could not be taken -> why
 
     def _enter(self, entrance: Entrance) -> Enter:
@@ -185,12 +179,16 @@ class Service:
         """Accepts, and keeps an eye on the engine."""
         for sink, cut in self.trail.cut_bytes.items():
             log.warning("audit-line-cut", extra={"sink": sink, "bytes": cut})
+        for sink, (first, last) in self.trail.missing_lines.items():
+            log.error("audit-lines-missing", extra={"sink": sink, "first_seq": first, "last_seq": last})
         if self.apprentice is not None:
             log.warning("learning", extra={"file": self.apprentice.file, "denied": "nothing"})
         for listener in self.listeners:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
-        self._health = self._loop.create_task(self._watch_engine())
+        self._chores.append(self._loop.create_task(self._watch_engine()))
+        if seconds := upkeep_seconds(self.config.audit):
+            self._chores.append(self._loop.create_task(self._keep_trail(seconds)))
 
     async def drain(self) -> None:
         """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
@@ -198,8 +196,8 @@ class Service:
             listener.stop_accepting()
         self.handshakes.cancel()
         self.connections.drain()
-        if self._health is not None:
-            self._health.cancel()
+        for chore in self._chores:
+            chore.cancel()
         await self.connections.finished(self.config.limits.drain_seconds)
         self.engine.close()
         self.deadlines.close()
@@ -274,6 +272,11 @@ class Service:
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
+
+    async def _keep_trail(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            self.trail.flush()  # signs what is due
 
 
 def _apprentice(file: str) -> "Apprentice":

@@ -17,7 +17,6 @@ from sockproxy.judging.clients import ANYBODY
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.config.document import (
     FORMAT_VERSION,
-    AuditDocument,
     ClientDocument,
     Document,
     ListenerDocument,
@@ -25,17 +24,16 @@ from sockproxy.operating.config.document import (
     TlsDocument,
 )
 from sockproxy.operating.config.matching import check_match_keys, check_reachable, read_match
-from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig, RecordingsConfig
+from sockproxy.operating.config.model import Config, ListenerConfig, RecordingsConfig
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
+from sockproxy.operating.config.trails import read_audit
 from sockproxy.operating.config.validation import Advice, Findings, validate
 from sockproxy.operating.config.wording import Path, key_of, quoted
 
 SOCKET_MODE_DEFAULT = "0660"
 """What Docker gives its own socket: owner and group, nobody else."""
-
-STANDARD_OUTPUT = "-"
 
 
 def load_config(file: str, catalogue: Catalogue) -> Config:
@@ -141,7 +139,7 @@ class _Builder:
         if not listeners and not self.is_given("listeners"):
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
-        audit = self.audit(document.audit)
+        audit = read_audit(document.audit, self.folder, self.findings)
         limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
         recordings = self.recordings(document.recordings)
@@ -280,18 +278,6 @@ class _Builder:
             return None
         directory = os.path.abspath(os.path.join(self.folder, document.directory))
         return RecordingsConfig(directory, document.bytes_max, document.on_failure == "end-session")
-
-    def audit(self, documents: Sequence[AuditDocument]) -> tuple[AuditConfig, ...]:
-        sinks: dict[str, AuditConfig] = {}
-        for index, document in enumerate(documents):
-            path = ("audit", index, "file")
-            file = document.file
-            self.findings.add_unless_printable(path, file)
-            file = file if file == STANDARD_OUTPUT else os.path.join(self.folder, file)
-            if file in sinks:
-                self.findings.add(path, f"{quoted(document.file)} a second time")
-            sinks[file] = AuditConfig(file, document.level, document.on_failure)
-        return tuple(sinks.values())
 
     def address(self, path: Path, text: str) -> Address | None:
         if not self.findings.add_unless_printable(path, text):

@@ -38,12 +38,22 @@ class ListenerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SignConfig:
+    """How a trail is signed."""
+
+    key: str
+    every: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
     """A sink of the record. `file` "-" is standard output."""
 
     file: str
     level: AuditLevel
     on_failure: OnFailure
+    sign: SignConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
