@@ -119,11 +119,11 @@ def checked(path: Path, keys: Keys, **options: object) -> Report:
 
 WRITTEN: list[tuple[str, Callable[[Process], object], str]] = [
     ("nothing-happens", lambda one: one.ends(), ""),
-    ("a-proper-end", lambda one: (one.serves(2), one.ends()), "dcdcE"),
-    ("so-many-lines", lambda one: one.serves(11).is_killed(), "dcdcdcdcdcIdcdcdcdcdcIdc"),
-    ("so-many-seconds", lambda one: one.serves(4, seconds=5).is_killed(), "dcdcdIcdc"),
-    ("nothing-new", lambda one: (one.serves(5), one.trail.flush(), one.trail.flush(), one.ends()), "dcdcdcdcdcI"),
-    ("a-file-is-moved-away", lambda one: (one.serves(1), one.trail.reopen(), one.is_killed()), "dcR"),
+    ("a-proper-end", lambda one: (one.serves(2), one.ends()), "dIcdcE"),
+    ("so-many-lines", lambda one: one.serves(11).is_killed(), "dIcdcdcdcdcdIcdcdcdcdcdIc"),
+    ("so-many-seconds", lambda one: one.serves(4, seconds=5).is_killed(), "dIcdcdIcdc"),
+    ("nothing-new", lambda one: (one.serves(5), one.trail.flush(), one.trail.flush(), one.ends()), "dIcdcdcdcdcE"),
+    ("a-file-is-moved-away", lambda one: (one.serves(1), one.trail.reopen(), one.is_killed()), "dIcR"),
 ]
 
 
@@ -141,10 +141,10 @@ def test_what_happens_once_in_a_while_is_signed_by_the_clock(tmp_path: Path, key
     one = Process(tmp_path / "audit.jsonl", keys).serves(1)
     one.now = 9.9
     one.trail.flush()
-    assert stages(one.path) == "dc"
+    assert stages(one.path) == "dIc"
     one.now = 10
     one.trail.flush()
-    assert stages(one.path) == "dcI"
+    assert stages(one.path) == "dIcI"
 
 
 def test_what_a_killed_process_left_unsigned_is_signed_at_the_next_start_and_told(tmp_path: Path, keys: Keys) -> None:
@@ -152,9 +152,9 @@ def test_what_a_killed_process_left_unsigned_is_signed_at_the_next_start_and_tol
     Process(path, keys).serves(2).is_killed()
     Process(path, keys).serves(1).ends()
     Process(path, keys).serves(1).ends()
-    assert stages(path) == "dcdcSdcEdcE"
+    assert stages(path) == "dIcdcSdcEdcE"
     report = checked(path, keys)
-    assert (report.is_whole, report.checkpoints, report.signed_late, report.signed_seq) == (True, 3, 1, 11)
+    assert (report.is_whole, report.checkpoints, report.signed_late, report.signed_seq) == (True, 4, 1, 12)
 
 
 # Who can tell
@@ -238,20 +238,20 @@ def edited(lines: Lines, index: int) -> Lines:
     return [*lines[:index], lines[index].replace(b'"uid":1000', b'"uid":1001'), *lines[index + 1 :]]
 
 
-LONG = "dcdcdcdcdcI" * 60  # what the trail of the rows below is: 660 lines, a checkpoint each 10 lines
+LONG = "dI" + "cdcdcdcdcdI" * 59 + "cdcdcdcdcE"  # the trail of the rows below: a checkpoint each 10 lines
 FORGED: list[tuple[str, Callable[[Lines], Lines], BreakKind]] = [
     ("edited", lambda x: edited(x, 4), BreakKind.CHANGED),
     ("edited-and-chained-anew", lambda x: rechained(edited(x, 4), 4), BreakKind.SIGNATURE),
     ("edited-and-chained-anew-without-checkpoints", lambda x: rewritten(edited(x, 4), 4), BreakKind.UNSIGNED),
     ("edited-behind-the-first-checkpoint", lambda x: rewritten(edited(x, 14), 14), BreakKind.UNSIGNED),
     ("removed-and-chained-anew", lambda x: rewritten(x[:30] + x[32:], 30), BreakKind.UNSIGNED),
-    ("checkpoint-removed", lambda x: x[:10] + x[11:], BreakKind.REMOVED),
-    ("promise-of-a-checkpoint-changed", lambda x: [*x[:10], x[10].replace(b'"every":10', b'"every":99'), *x[11:]],
+    ("checkpoint-removed", lambda x: x[:12] + x[13:], BreakKind.REMOVED),
+    ("promise-of-a-checkpoint-changed", lambda x: [*x[:12], x[12].replace(b'"every":10', b'"every":99'), *x[13:]],
      BreakKind.CHANGED),
-    ("that-and-chained-anew", lambda x: rechained([*x[:10], x[10].replace(b'"every":10', b'"every":99'), *x[11:]], 10),
+    ("that-and-chained-anew", lambda x: rechained([*x[:12], x[12].replace(b'"every":10', b'"every":99'), *x[13:]], 12),
      BreakKind.SIGNATURE),
-    ("signature-of-another-checkpoint", lambda x: rechained([*x[:21], x[10], *x[22:]], 21), BreakKind.SEQ_GAP),
-    ("signature-no-hexadecimal", lambda x: rechained([*x[:10], x[10].replace(b'"signature":"', b'"signature":"x')], 10),
+    ("signature-of-another-checkpoint", lambda x: rechained([*x[:23], x[12], *x[24:]], 23), BreakKind.SEQ_GAP),
+    ("signature-no-hexadecimal", lambda x: rechained([*x[:12], x[12].replace(b'"signature":"', b'"signature":"x')], 12),
      BreakKind.SIGNATURE),
     ("written-anew", lambda x: rewritten(x), BreakKind.UNSIGNED),
 ]  # fmt: skip
@@ -283,7 +283,7 @@ def test_without_a_key_a_trail_that_was_written_anew_looks_whole(tmp_path: Path,
 
 
 @settings(max_examples=60, deadline=None)
-@given(first=st.integers(0, 659), end=st.integers(1, 660))
+@given(first=st.integers(0, 660), end=st.integers(1, 661))
 def test_a_forger_gets_no_further_than_a_cut_and_a_few_lines(
     tmp_path_factory: pytest.TempPathFactory, keys: Keys, long_trail: Lines, first: int, end: int
 ) -> None:
@@ -310,22 +310,22 @@ def test_slow_trails_may_not_stay_unsigned_either(tmp_path: Path, keys: Keys) ->
 
 def test_a_cut_end_shows_against_the_checkpoint_that_was_kept(tmp_path: Path, keys: Keys, long_trail: Lines) -> None:
     path, beside = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.checkpoint"
-    path.write_bytes(b"".join(long_trail[:22]))
+    path.write_bytes(b"".join(long_trail[:24]))
     assert checked(path, keys).is_whole
-    beside.write_bytes(long_trail[21])
+    beside.write_bytes(long_trail[23])
     assert checked(path, keys).is_whole
-    beside.write_bytes(long_trail[32])
+    beside.write_bytes(long_trail[34])
     for report in (checked(path, keys), verify([str(path)])):
         assert report.broken is not None
-        assert (report.broken.kind, report.broken.missing) == (BreakKind.END, (23, 33))
-        assert report.broken.after == json.loads(long_trail[21])["time"]
-    noted = json.loads(long_trail[32])
+        assert (report.broken.kind, report.broken.missing) == (BreakKind.END, (25, 35))
+        assert report.broken.after == json.loads(long_trail[23])["time"]
+    noted = json.loads(long_trail[34])
     beside.unlink()
     for seq, noted_hash, is_whole in (
-        (22, json.loads(long_trail[21])["hash"], True),
+        (24, json.loads(long_trail[23])["hash"], True),
         (3, json.loads(long_trail[2])["hash"], True),
-        (33, noted["hash"], False),
-        (22, noted["hash"], False),
+        (35, noted["hash"], False),
+        (24, noted["hash"], False),
     ):
         assert checked(path, keys, expected=[Expected(seq, noted_hash, "a note")]).is_whole is is_whole
 
@@ -334,13 +334,13 @@ def test_what_was_cut_off_between_two_processes_stays_missing(tmp_path: Path, ke
     path = tmp_path / "audit.jsonl"
     Process(path, keys).serves(7).ends()
     lines = lines_of(path)
-    path.write_bytes(b"".join(lines[:11]))
+    path.write_bytes(b"".join(lines[:13]))
     second = Process(path, keys)
-    assert second.trail.missing_lines == {str(path): (12, 16)}
+    assert second.trail.missing_lines == {str(path): (14, 17)}
     second.serves(1).ends()
     broken = checked(path, keys).broken
     assert broken is not None
-    assert (broken.line, broken.kind, broken.missing) == (12, BreakKind.REMOVED, (12, 16))
+    assert (broken.line, broken.kind, broken.missing) == (14, BreakKind.REMOVED, (14, 17))
 
 
 def test_a_trail_goes_on_though_its_file_was_moved_away_meanwhile(tmp_path: Path, keys: Keys) -> None:
@@ -351,7 +351,7 @@ def test_a_trail_goes_on_though_its_file_was_moved_away_meanwhile(tmp_path: Path
     assert second.trail.missing_lines == {}
     second.serves(3).ends()
     report = verify([str(path), str(older)], public_key=load_verifier(keys.public))
-    assert (report.is_whole, report.trails, report.last_seq) == (True, 1, 14)
+    assert (report.is_whole, report.trails, report.last_seq) == (True, 1, 15)
 
 
 FOREIGN = ["", "{}", "hello", '{"stage":"checkpoint","seq":9}', "another-trail", "another-key"]
@@ -373,10 +373,13 @@ def test_a_kept_checkpoint_that_is_not_our_own_leads_nowhere(tmp_path: Path, key
 def test_a_checkpoint_that_cannot_be_kept_is_counted_and_the_trail_goes_on(tmp_path: Path, keys: Keys) -> None:
     (tmp_path / "audit.jsonl.checkpoint.new").mkdir()
     one = Process(tmp_path / "audit.jsonl", keys).serves(5)
-    assert one.counts[str(one.path), "failed"] == 1
+    failed = one.counts[str(one.path), "failed"]
+    assert failed > 0
     (tmp_path / "audit.jsonl.checkpoint.new").rmdir()
     one.serves(1)
-    assert json.loads((tmp_path / "audit.jsonl.checkpoint").read_bytes())["seq"] == 11
+    assert json.loads((tmp_path / "audit.jsonl.checkpoint").read_bytes())["seq"] == 13
+    assert one.counts[str(one.path), "failed"] == failed
+    assert one.counts[str(one.path), "written"] == 14
 
 
 # Keys

@@ -30,7 +30,7 @@ from sockproxy.operating.config import (
 )
 from sockproxy.operating.config import policies as policies_module
 from sockproxy.operating.config import source as source_module
-from sockproxy.operating.config.model import SignConfig
+from sockproxy.operating.config.model import RotateConfig, SignConfig
 from sockproxy.operating.config.wording import key_of, nearest, quoted
 
 ROOT = Path(__file__).parent.parent
@@ -216,7 +216,8 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert local.clients[0].match == Match((("uid", 0),))
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
     sign = SignConfig("/etc/sockproxy/audit.key", every=1000, seconds=10)
-    assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes", sign),)
+    rotate = RotateConfig(bytes_max=104857600, seconds=86400, keep=30)
+    assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes", sign, rotate),)
     assert set(config.policies) == {"ci", "readonly", "allow-all"}
     assert config.policies["ci"].api_versions == ApiVersions(ApiVersion(1, 24), ApiVersion(1, 55), True)
 

@@ -48,7 +48,7 @@ from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.saturation import limits_used
-from sockproxy.operating.trails import open_trail, upkeep_seconds
+from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.workers import (
     Inquiry,
@@ -187,8 +187,10 @@ class Service:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
         self._chores.append(self._loop.create_task(self._watch_engine()))
-        if seconds := upkeep_seconds(self.config.audit):
-            self._chores.append(self._loop.create_task(self._keep_trail(seconds)))
+        if needs_upkeep(self.config.audit):
+            self.trail.flush()  # signs what a process before us could not
+            syncs = any(audit.fsync != "never" for audit in self.config.audit)
+            self._chores.append(self._loop.create_task(keep_up(self.trail, self.metrics.audit_events, syncs=syncs)))
 
     async def drain(self) -> None:
         """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
@@ -272,11 +274,6 @@ class Service:
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
-
-    async def _keep_trail(self, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            self.trail.flush()  # signs what is due
 
 
 def _apprentice(file: str) -> "Apprentice":

@@ -4,17 +4,18 @@ Owns which sink a configuration means, and what a trail needs now and then: its 
 at `open_trail`.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from sockproxy.errors import ConfigError
 from sockproxy.operating.config import AuditConfig
-from sockproxy.recording.audit import AuditTrail, CountEvents
+from sockproxy.recording.audit import AuditTrail, CountEvents, Sink
 from sockproxy.recording.checkpoint import Seal, Terms, load_signer, name_of_trail
 from sockproxy.recording.prepared import Lines
-from sockproxy.recording.sinks import FileSink, keep_beside, open_sink, read_beside
+from sockproxy.recording.sinks import NO_ROTATION, FileSink, Rotation, keep_beside, open_sink, read_beside
 
-_UPKEEP_SECONDS = 1.0
+UPKEEP_SECONDS = 1.0
 """How late what is due by time may be: a checkpoint, a new file, a sync."""
 
 
@@ -25,7 +26,7 @@ def open_trail(
     lines: Lines,
 ) -> AuditTrail:
     """The trail of these sinks. Raises ConfigError if one cannot be used."""
-    sinks = [(open_sink(one.file), one) for one in audit]
+    sinks = [(_open(one), one) for one in audit]
     try:
         seals = {sink.name: _seal(one, isinstance(sink, FileSink)) for sink, one in sinks if one.sign is not None}
         return AuditTrail(
@@ -35,6 +36,12 @@ def open_trail(
         for sink, _ in sinks:
             sink.close()
         raise
+
+
+def _open(audit: AuditConfig) -> Sink:
+    rotate = audit.rotate
+    rotation = NO_ROTATION if rotate is None else Rotation(rotate.bytes_max, rotate.seconds, rotate.keep)
+    return open_sink(audit.file, rotation, audit.fsync)
 
 
 def _seal(audit: AuditConfig, has_place_beside: bool) -> Seal:
@@ -47,6 +54,18 @@ def _seal(audit: AuditConfig, has_place_beside: bool) -> Seal:
     return Seal(signer, trail, terms, partial(keep_beside, audit.file), read_beside(audit.file))
 
 
-def upkeep_seconds(audit: Sequence[AuditConfig]) -> float | None:
-    """How often a trail wants `flush` to be called though nothing happens; None: not at all."""
-    return _UPKEEP_SECONDS if any(one.sign is not None for one in audit) else None
+def needs_upkeep(audit: Sequence[AuditConfig]) -> bool:
+    """Whether something in a trail happens by the clock."""
+    return any(one.sign or one.rotate or one.fsync != "never" for one in audit)
+
+
+async def keep_up(trail: AuditTrail, count_events: CountEvents, *, syncs: bool) -> None:
+    """Does what is due by the clock, until it is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(UPKEEP_SECONDS)
+        trail.flush()  # signs, and moves away
+        if syncs:
+            # In a thread: a disk that is busy takes its time, and requests go on meanwhile.
+            for sink in await loop.run_in_executor(None, trail.sync):
+                count_events(sink, "failed", 1)

@@ -58,6 +58,12 @@ class Sink(Protocol):
     last_line: bytes  # the last whole line that was there at start, without its newline; b"" if there was none
     fragment: bytes  # what stands behind it: the beginning of a line whose writer was interrupted
 
+    rotates: bool  # whether it ever is full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to go on in a new file."""
+
     def write(self, lines: bytes, *, may_wait: bool) -> int:
         """How many of these bytes are kept for good. Fewer than all is a failure, and the rest is offered again. `may_wait`:
         a request waits for this, so a slow sink may be waited for, shortly."""
@@ -67,6 +73,12 @@ class Sink(Protocol):
 
     def reopen(self) -> None:
         """Goes on in a new file if the old one was moved away."""
+
+    def rotate(self) -> bool:
+        """Moves the file away that is full, and goes on in a new one. Whether that could be done."""
+
+    def sync(self) -> bool:
+        """Forces to disk what is kept, in whatever thread. Whether that could be done."""
 
     def close(self) -> None:
         """Takes nothing any more."""
@@ -157,6 +169,11 @@ class AuditTrail:
         if findings:
             raise ConfigError(tuple(findings))
 
+    def sync(self) -> tuple[str, ...]:
+        """Forces to disk what the sinks have kept; the names of those that could not. Takes as long as the disk does, so it is
+        for another thread."""
+        return tuple(chain.sink.name for chain in self._chains if not chain.sink.sync())
+
     def close(self) -> None:
         """Writes what waits and closes the sinks; what they do not take is lost."""
         for chain in self._chains:
@@ -210,7 +227,7 @@ class Chain:
         self._lines = lines
         self._seal = seal
         # hot: chosen here, since nearly every request comes by.
-        self.flush: Callable[..., bool] = self._offer if seal is None else self._offer_signed
+        self.flush: Callable[..., bool] = self._offer_and_tend if seal or sink.rotates else self._offer
         self._pending: list[bytes] = []
         self._pending_lines = 0
         self.pending_bytes = 0
@@ -263,16 +280,22 @@ class Chain:
         self._keep_pending(lines[kept:])
         return False
 
-    def _offer_signed(self, *, may_wait: bool = False) -> bool:
-        """The same, with a checkpoint behind them where one is due."""
-        if self._seal is None:
-            return self._offer(may_wait=may_wait)
-        if self._seal.is_due(self._seq):
+    def _offer_and_tend(self, *, may_wait: bool = False) -> bool:
+        """The same, with a checkpoint behind them where one is due, and a new file where the old one is full."""
+        seal = self._seal
+        if seal is not None and seal.is_due(self._seq):
             self._sign("interval")
         is_kept = self._offer(may_wait=may_wait)
-        if is_kept and not self._seal.keep():
+        if is_kept and self.sink.is_full:
+            self._rotate()
+        if is_kept and seal is not None and not seal.keep():
             self._count_events(self.sink.name, "failed", 1)
         return is_kept
+
+    def _rotate(self) -> None:
+        self._sign("rotate")
+        if self._offer() and not self.sink.rotate():
+            self._count_events(self.sink.name, "failed", 1)
 
     def reopen(self) -> None:
         """Ends a file that was moved away, and goes on in a new one. Raises ConfigError."""

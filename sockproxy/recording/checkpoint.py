@@ -106,6 +106,8 @@ class Seal:
         unsigned = seq - self._signed_seq
         if unsigned <= 0:
             return False
+        if not self._signed_seq:
+            return True  # the first lines of a trail, so that there is none without a promise of when it is signed
         now = self._monotonic()
         if self._unsigned_since is None:
             self._unsigned_since = now

@@ -23,6 +23,26 @@ class SignDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotateDocument:
+    """When a file is moved away, to FILE.20261124T120455.123456Z, and the trail goes on in a new one."""
+
+    bytes_max: int | None = key(
+        Number(is_whole=True),
+        "When it has so many bytes. Default: its size does not matter.",
+        default=None,
+        name="bytes",
+    )
+    seconds: int | None = key(
+        Number(is_whole=True),
+        "At the end of each period of so many seconds, counted from midnight UTC: 86400 is daily. Default: never.",
+        default=None,
+    )
+    keep: int | None = key(
+        Number(is_whole=True), "How many older files stay; the oldest are removed. Default: all stay.", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditDocument:
     """Where the record of every request goes."""
 
@@ -35,4 +55,15 @@ class AuditDocument:
     )
     sign: SignDocument | None = key(
         Keys(SignDocument, "Signing"), "How the trail is signed. Default: it is not.", default=None
+    )
+    rotate: RotateDocument | None = key(
+        Keys(RotateDocument, "Rotation"),
+        "When the file is moved away. Default: others do that, and send SIGHUP.",
+        default=None,
+    )
+    fsync: Literal["always", "interval", "never"] = key(
+        Choice(("always", "interval", "never")),
+        "When lines are forced to disk: always, before a request that waits for its line goes on; interval, once a second; "
+        "never, the kernel does it within half a minute.",
+        default="never",
     )

@@ -14,6 +14,7 @@ from sockproxy.judging.policy import Policy
 
 AuditLevel = Literal["Metadata"]
 OnFailure = Literal["deny-writes", "deny-all", "continue"]
+Fsync = Literal["always", "interval", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,15 @@ class SignConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RotateConfig:
+    """When a file is moved away; 0: not for that. `keep` None: all older ones stay."""
+
+    bytes_max: int
+    seconds: int
+    keep: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
     """A sink of the record. `file` "-" is standard output."""
 
@@ -54,6 +64,8 @@ class AuditConfig:
     level: AuditLevel
     on_failure: OnFailure
     sign: SignConfig | None = None
+    rotate: RotateConfig | None = None
+    fsync: Fsync = "never"
 
 
 @dataclass(frozen=True, slots=True)

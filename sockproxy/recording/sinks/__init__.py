@@ -13,14 +13,26 @@ import os
 import stat
 
 from sockproxy.recording.audit import Sink
-from sockproxy.recording.sinks.file import LINE_BYTES_MAX, FileSink, keep_beside, open_file, read_beside
+from sockproxy.recording.sinks.file import (
+    LINE_BYTES_MAX,
+    NO_ROTATION,
+    FileSink,
+    Fsync,
+    Rotation,
+    keep_beside,
+    open_file,
+    read_beside,
+)
 from sockproxy.recording.sinks.stream import STANDARD_OUTPUT, STREAM_PATIENCE_MS, StreamSink
 
 __all__ = [
     "LINE_BYTES_MAX",
+    "NO_ROTATION",
     "STANDARD_OUTPUT",
     "STREAM_PATIENCE_MS",
     "FileSink",
+    "Fsync",
+    "Rotation",
     "StreamSink",
     "keep_beside",
     "open_sink",
@@ -28,11 +40,11 @@ __all__ = [
 ]
 
 
-def open_sink(file: str) -> Sink:
+def open_sink(file: str, rotation: Rotation = NO_ROTATION, fsync: Fsync = "never") -> Sink:
     """The sink that a configuration names: `-` is standard output, anything else a path. Raises ConfigError."""
     if file == STANDARD_OUTPUT:
         return StreamSink(STANDARD_OUTPUT, 1)
     fd = open_file(file)
     if stat.S_ISREG(os.fstat(fd).st_mode):
-        return FileSink(file, fd)
+        return FileSink(file, fd, rotation, fsync)
     return StreamSink(file, fd)

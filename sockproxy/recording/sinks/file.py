@@ -1,15 +1,37 @@
 """A regular file as a sink (mode 0600, appended to, locked by flock so that nobody else writes to it).
 
-Owns its end, which is a whole line whatever happens. It takes a line when write(2) has taken the whole of it; nothing is
-synced, so a line survives the process but not the machine. If a line fits only in part (disk full, quota, size limit), that
-part is cut off again. After the file was moved away, `reopen` goes on in a new one, and the chain goes on over both.
+Owns its end, which is a whole line whatever happens. It takes a line when write(2) has taken the whole of it, so a line
+survives the process; `Fsync` says what survives the machine. If a line fits only in part (disk full, quota, size limit), that
+part is cut off again. After the file was moved away, by itself (`rotate`) or by others (`reopen`), it goes on in a new one, and
+the chain goes on over both. Begin at `FileSink.write`; the names of older files are `older`'s.
 """
 
 import fcntl
 import os
 import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from sockproxy.errors import ConfigError, Finding
+from sockproxy.recording.sinks import older
+
+Fsync = Literal["always", "interval", "never"]
+"""When lines are forced to disk: those that a request waits for before it goes on, and the rest by `sync`; all by `sync`,
+which is called once a second; as the kernel likes."""
+
+
+class Rotation(NamedTuple):
+    """When a file is moved away by ourselves: when it has so many bytes; at the ends of periods of so many seconds, counted
+    from midnight UTC. 0: not for that. Of the older files so many stay; None: all."""
+
+    bytes_max: int = 0
+    seconds: int = 0
+    keep: int | None = None
+
+
+NO_ROTATION = Rotation()
 
 LINE_BYTES_MAX = 16 << 20
 """Of a trail that is read; a line holds a request's head (1 MiB) thrice at most, escaped."""
@@ -18,22 +40,45 @@ CHECKPOINT_SUFFIX = ".checkpoint"
 """Of the file beside a trail in which its newest checkpoint is kept."""
 
 _BLOCK_BYTES = 64 << 10
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class FileSink:
     """A regular file."""
 
-    def __init__(self, name: str, fd: int) -> None:
-        """Takes over `fd`, locks it and reads its end. Raises ConfigError, with `fd` closed."""
+    def __init__(
+        self,
+        name: str,
+        fd: int,
+        rotation: Rotation = NO_ROTATION,
+        fsync: Fsync = "never",
+        *,
+        clock: Callable[[], float] = time.time,
+        fdatasync: Callable[[int], None] = os.fdatasync,
+    ) -> None:
+        """Takes over `fd`, locks it and reads its end; that of the newest older file if it is empty. Raises ConfigError, with
+        `fd` closed."""
         self.name = name
+        self.rotates = bool(rotation.bytes_max or rotation.seconds)
         self._fd = fd
         self._torn_bytes = 0  # of a line that was written in part and could not be cut off yet
+        self._rotation = rotation
+        self._fsync = fsync
+        self._clock = clock
+        self._fdatasync = fdatasync
+        self._fd_in_use = threading.Lock()  # what is synced in another thread must not be closed meanwhile
+        self._synced_size = -1
         try:
             _lock(name, fd)
             self.last_line, self.fragment = _read_end(name, fd)
+            if not os.fstat(fd).st_size:
+                self.last_line = _read_end_of_older(name)
         except ConfigError:
             os.close(fd)
             raise
+        if fsync != "never":
+            self._sync_folder()
+        self._ends_at = _end_of_period(rotation, min(clock(), os.fstat(fd).st_mtime))
 
     def write(self, lines: bytes, *, may_wait: bool) -> int:
         """Appends; what is kept ends with a whole line. A file is always waited for."""
@@ -45,6 +90,8 @@ class FileSink:
                 written += os.write(self._fd, memoryview(lines)[written:])
         except OSError:
             return self._keep_whole_lines(lines, written)
+        if may_wait and self._fsync == "always":
+            return written if self.sync() else self._take_back(lines)
         return written
 
     def cut_fragment(self) -> None:
@@ -70,6 +117,79 @@ class FileSink:
             raise
         self.close()
         self._fd = fd
+        self._synced_size = -1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to go on in a new file."""
+        size = os.fstat(self._fd).st_size
+        if not size:
+            return False
+        bytes_max = self._rotation.bytes_max
+        return (0 < bytes_max <= size) or self._clock() >= self._ends_at
+
+    def rotate(self) -> bool:
+        """Gives the file the name of an older one, and goes on in a new one. Whether that could be done; if not, it goes on in
+        the old one, and `is_full` only after a while."""
+        now = self._clock()
+        self._ends_at = _end_of_period(self._rotation, now)
+        try:
+            if self._is_in_place():
+                self._begin_new(older.name(self.name, now))
+            else:
+                self.reopen()
+        except (OSError, ConfigError):
+            self._rotation = self._rotation._replace(
+                bytes_max=self._rotation.bytes_max + older.spare(self._rotation.bytes_max)
+            )
+            return False
+        older.keep_newest(self.name, self._rotation.keep)
+        return True
+
+    def _begin_new(self, old_name: str) -> None:
+        # The new file is there before the old one is moved: what fails until then has changed nothing.
+        new_name = self.name + ".new"
+        fd = os.open(new_name, _FLAGS | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            _lock(new_name, fd)
+            os.rename(self.name, old_name)
+            os.rename(new_name, self.name)
+        except (OSError, ConfigError):
+            os.close(fd)
+            raise
+        self.close()
+        self._fd = fd
+        self._synced_size = -1
+        if self._fsync != "never":
+            self._sync_folder()
+
+    def sync(self) -> bool:
+        """Forces to disk what was written. Whether that could be done. May be called in another thread."""
+        with self._fd_in_use:
+            try:
+                size = os.fstat(self._fd).st_size
+                if size != self._synced_size:
+                    self._fdatasync(self._fd)
+                    self._synced_size = size
+            except OSError:
+                return False
+        return True
+
+    def _take_back(self, lines: bytes) -> int:
+        """Lines that did not get to the disk are not kept: whether they are there, nobody can say any more."""
+        self._torn_bytes += len(lines)
+        self._synced_size = -1
+        return self._keep_whole_lines(b"", 0)
+
+    def _sync_folder(self) -> None:
+        """Forces to disk that there is this file."""
+        fd = os.open(os.path.dirname(self.name) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        except OSError:
+            pass  # lawful: a file system that cannot has nothing that could be lost so
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Closes the file, and with it ends the lock."""
@@ -77,7 +197,10 @@ class FileSink:
             self._cut_torn()
         except OSError:
             self._torn_bytes = 0  # whoever opens the file next finds the torn line and cuts it off
-        os.close(self._fd)
+        if self._fsync != "never":
+            self.sync()
+        with self._fd_in_use:
+            os.close(self._fd)
 
     def _is_in_place(self) -> bool:
         try:
@@ -105,7 +228,7 @@ def open_file(path: str) -> int:
     """A descriptor to append by. Raises ConfigError."""
     try:
         # Read as well, for the chain's last line; a named pipe opened so does not wait for its reader.
-        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+        return os.open(path, _FLAGS, 0o600)
     except FileNotFoundError:
         folder = os.path.dirname(path) or "."
         raise _unusable(path, f"there is no folder {folder} for it; make it, writable for this user") from None
@@ -145,6 +268,27 @@ def _lock(name: str, fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise _unusable(name, "another process writes this trail; each needs a file of its own") from error
+
+
+def _end_of_period(rotation: Rotation, begin: float) -> float:
+    """When the period ends in which something was written last; never, if there are none."""
+    seconds = rotation.seconds
+    return (begin // seconds + 1) * seconds if seconds else float("inf")
+
+
+def _read_end_of_older(name: str) -> bytes:
+    """The last line of the newest file that was moved away by ourselves: there the chain goes on in an empty one."""
+    newest = older.newest(name)
+    if newest is None:
+        return b""
+    try:
+        fd = os.open(newest, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unusable(newest, f"cannot be read: {error.strerror}") from error
+    try:
+        return _read_end(newest, fd)[0]
+    finally:
+        os.close(fd)
 
 
 def _read_end(name: str, fd: int) -> tuple[bytes, bytes]:

@@ -25,6 +25,8 @@ class StreamSink:
 
     last_line = b""
     fragment = b""
+    rotates = False
+    is_full = False
 
     def __init__(self, name: str, fd: int, wait_until_writable: Callable[[int], bool] | None = None) -> None:
         """`wait_until_writable`: whether the stream takes bytes within so many milliseconds."""
@@ -57,6 +59,14 @@ class StreamSink:
 
     def reopen(self) -> None:
         """A stream is not moved away."""
+
+    def rotate(self) -> bool:
+        """A stream is never full."""
+        return False
+
+    def sync(self) -> bool:
+        """What is written is out of reach."""
+        return True
 
     def close(self) -> None:
         """Leaves standard output open: it belongs to the process."""

@@ -60,6 +60,7 @@ class _Ends(NamedTuple):
     """What joins a file to others."""
 
     time: str
+    seq: int
     prev: str
     last_hash: str
 
@@ -75,7 +76,7 @@ def in_order(paths: Sequence[str]) -> tuple[str, ...]:
     firsts = [path for path in ends if ends[path].prev not in followed]
     ordered: dict[str, None] = {}
     # Those that are no trail's first are in a ring: forged, and told of by the chain.
-    for first in sorted(firsts, key=lambda path: ends[path].time) + list(ends):
+    for first in sorted(firsts, key=lambda path: ends[path][:2]) + list(ends):
         path: str | None = first
         while path is not None and path not in ordered:
             ordered[path] = None
@@ -97,7 +98,13 @@ def _ends(path: str) -> _Ends:
     """Of a file whose lines are no events, what there is of it: reading it says what is wrong."""
     first = next(iter(read_lines([path])), Line(path, 0, b"")).raw
     begin, end = _object(first), _object(_last_line(path))
-    return _Ends(str(begin.get("time") or ""), str(begin.get("prev") or ""), str(end.get("hash") or path))
+    seq = begin.get("seq")
+    return _Ends(
+        str(begin.get("time") or ""),
+        seq if isinstance(seq, int) else 0,
+        str(begin.get("prev") or ""),
+        str(end.get("hash") or path),
+    )
 
 
 def _last_line(path: str) -> bytes:
