@@ -70,6 +70,7 @@ log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
 _CONFIGURATION = "configuration"
+_SHIPPING_SECONDS = 3.0  # for what still waits for a collector at the end; stopping a container takes ten at most
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Reload = Callable[[], Config]
@@ -99,7 +100,7 @@ class Service:
             states=self._states(),
             count_served=twins.count_served,
         )
-        self.trail = open_trail(config.audit, self._flush_soon, self.metrics.audit_events, twins.lines)
+        self.trail, self._shippers = open_trail(config.audit, self._flush_soon, self.metrics.audit_events, twins.lines)
         id_prefix = secrets.token_hex(6)
         self.recorder = _recorder(config.recordings)
         self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon, self.recorder)
@@ -135,6 +136,7 @@ class Service:
             for name, entrance in self.entrances.items()
         ]
         self._chores: list[asyncio.Task[None]] = []
+        self._shipping: list[asyncio.Task[None]] = []
         self._reload_failures: dict[str, str] = {}  # what could not be taken -> why
 
     def _enter(self, entrance: Entrance) -> Enter:
@@ -187,6 +189,7 @@ class Service:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
         self._chores.append(self._loop.create_task(self._watch_engine()))
+        self._shipping = [self._loop.create_task(shipper.run()) for shipper in self._shippers]
         if needs_upkeep(self.config.audit):
             self.trail.flush()  # signs what a process before us could not
             syncs = any(audit.fsync != "never" for audit in self.config.audit)
@@ -207,6 +210,8 @@ class Service:
         self.readiness.end()
         self.observers.tell_served()
         self.trail.close()
+        for shipper, task in zip(self._shippers, self._shipping, strict=True):
+            await shipper.finish(task, _SHIPPING_SECONDS)
         self._save_learnt()
 
     def reload(self, load: Reload) -> None:
@@ -398,7 +403,7 @@ def _serve_by_workers(config: Config, reload: Reload, sockets: Sockets, count: i
 
 def _of_worker(config: Config, number: int) -> Config:
     """What a worker is to do of it: all but the admin listener, with audit trails of its own."""
-    audit = tuple(replace(sink, file=trail_of(sink.file, number)) for sink in config.audit)
+    audit = tuple(sink if sink.collector else replace(sink, file=trail_of(sink.file, number)) for sink in config.audit)
     return replace(config, admin=None, audit=audit)
 
 

@@ -172,7 +172,8 @@ def is_signed_by(event: Event, verifier: Verifier) -> bool:
 
 def name_of_trail(file: str) -> str:
     """What a trail is called in its checkpoints: whose it is, and which."""
-    return f"{os.uname().nodename}:{file if file == '-' else os.path.abspath(file)}"
+    is_path = file != "-" and "://" not in file
+    return f"{os.uname().nodename}:{os.path.abspath(file) if is_path else file}"
 
 
 def load_signer(file: str) -> Signer:

@@ -3,10 +3,11 @@
 Owns their shapes and descriptions. Must not know what they come to (`trails`). Begin at `AuditDocument`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sockproxy.operating.config.shapes import Choice, Keys, Number, Text, key
+from sockproxy.operating.config.shapes import Choice, Keys, Named, Number, Text, key
 
 _TEXT = Text()
 
@@ -43,10 +44,30 @@ class RotateDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorTlsDocument:
+    """TLS towards a collector. Files are PEM, relative to this file."""
+
+    ca: str | None = key(_TEXT, "The authorities of the collector. Default: those of this machine.", default=None)
+    cert: str | None = key(_TEXT, "Our certificate, where the collector asks for one.", default=None)
+    private_key: str | None = key(_TEXT, "The key of our certificate, not encrypted.", default=None, name="key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditDocument:
     """Where the record of every request goes."""
 
-    file: str = key(_TEXT, 'A file to append to, relative to this one; "-" is standard output.')
+    file: str | None = key(_TEXT, 'A file to append to, relative to this one; "-" is standard output.', default=None)
+    syslog: str | None = key(
+        _TEXT,
+        "Syslog (RFC 5424): unix:///dev/log, udp://host:514, tcp://host:601 or tls://host:6514.",
+        default=None,
+    )
+    journald: str | None = key(
+        _TEXT, "journald: unix:///run/systemd/journal/socket. What is found by is SOCKPROXY_...", default=None
+    )
+    otlp: str | None = key(
+        _TEXT, "A collector of OpenTelemetry's logs: http://host:4318/v1/logs, or https.", default=None
+    )
     level: Literal["Metadata"] = key(Choice(("Metadata",)), "How much of a request is recorded.", default="Metadata")
     on_failure: Literal["deny-writes", "deny-all", "continue"] = key(
         Choice(("deny-writes", "deny-all", "continue")),
@@ -66,4 +87,19 @@ class AuditDocument:
         "When lines are forced to disk: always, before a request that waits for its line goes on; interval, once a second; "
         "never, the kernel does it within half a minute.",
         default="never",
+    )
+    tls: CollectorTlsDocument | None = key(
+        Keys(CollectorTlsDocument, "TLS of a collector"),
+        "Whom a collector by tls or https is believed, and how it knows us. Default: the authorities of this machine.",
+        default=None,
+    )
+    headers: Mapping[str, str] = key(
+        Named(_TEXT, r"^[A-Za-z0-9-]+$", "the name of a header has letters, digits and dashes"),
+        "Headers for a collector by http, such as Authorization.",
+        default=dict,
+    )
+    queue_bytes_max: int = key(
+        Number(is_whole=True),
+        "How much may wait for a collector by tcp, tls or http. Above, the sink fails, and on_failure says what follows.",
+        default=8388608,
     )

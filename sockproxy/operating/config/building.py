@@ -139,7 +139,7 @@ class _Builder:
         if not listeners and not self.is_given("listeners"):
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
-        audit = read_audit(document.audit, self.folder, self.findings)
+        audit = read_audit(document.audit, self.folder, self.findings, self.is_written)
         limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
         recordings = self.recordings(document.recordings)

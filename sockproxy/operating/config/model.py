@@ -56,9 +56,28 @@ class RotateConfig:
     keep: int | None
 
 
+CollectorKind = Literal["syslog", "journald", "otlp"]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """Who takes lines instead of a file. `path`: of a unix socket. `ca`, `cert`, `key`: files for TLS."""
+
+    kind: CollectorKind
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    queue_bytes_max: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class AuditConfig:
-    """A sink of the record. `file` "-" is standard output."""
+    """A sink of the record. `file` "-" is standard output; of a collector it is the URL."""
 
     file: str
     level: AuditLevel
@@ -66,6 +85,7 @@ class AuditConfig:
     sign: SignConfig | None = None
     rotate: RotateConfig | None = None
     fsync: Fsync = "never"
+    collector: CollectorConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
