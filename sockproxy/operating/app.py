@@ -190,6 +190,8 @@ class Service:
         self.metrics.config_reload(success=True, time=time.time())
         self._chores.append(self._loop.create_task(self._watch_engine()))
         self._shipping = [self._loop.create_task(shipper.run()) for shipper in self._shippers]
+        for task in self._shipping:
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.result())  # lets a fault be seen
         if needs_upkeep(self.config.audit):
             self.trail.flush()  # signs what a process before us could not
             syncs = any(audit.fsync != "never" for audit in self.config.audit)

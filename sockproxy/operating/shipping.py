@@ -57,14 +57,17 @@ class Shipper:
         self._delivery = delivery
         self._count_events = count_events
         self._is_failing = False
+        self._is_ending = False
 
     async def run(self) -> None:
-        """Ships until it is cancelled."""
+        """Ships until it is cancelled, or ends and nothing waits any more."""
         pause, longest = RETRY_SECONDS
         try:
             while True:
                 self._due.clear()
                 if await self._empty():
+                    if self._is_ending:
+                        return
                     pause = RETRY_SECONDS[0]
                     await self._due.wait()
                 else:
@@ -75,14 +78,12 @@ class Shipper:
 
     async def finish(self, shipping: "asyncio.Task[None]", seconds: float) -> None:
         """Ships what is left, for so long at most; the rest is lost, and counted."""
+        # What is under way is not cut off at once: its lines would be sent a second time.
+        self._is_ending = True
+        self._due.set()
+        await asyncio.wait([shipping], timeout=seconds)
         shipping.cancel()
         await asyncio.wait([shipping])
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty()
-        except TimeoutError:
-            pass  # lawful: it is counted below
-        await self._delivery.close()
         if len(self.outbox):
             self._count_events(self.outbox.name, "lost", len(self.outbox))
 
