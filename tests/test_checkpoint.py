@@ -111,7 +111,7 @@ def stages(path: Path) -> str:
 
 
 def checked(path: Path, keys: Keys, **options: object) -> Report:
-    return verify([str(path)], public_key=load_verifier(keys.public), **options)  # type: ignore[arg-type]
+    return verify([str(path)], public_keys=[load_verifier(keys.public)], **options)  # type: ignore[arg-type]
 
 
 # When
@@ -330,6 +330,20 @@ def test_a_cut_end_shows_against_the_checkpoint_that_was_kept(tmp_path: Path, ke
         assert checked(path, keys, expected=[Expected(seq, noted_hash, "a note")]).is_whole is is_whole
 
 
+def test_a_copy_of_the_checkpoint_may_be_given_like_a_file(tmp_path: Path, keys: Keys, long_trail: Lines) -> None:
+    path, copy = tmp_path / "audit.jsonl", tmp_path / "elsewhere.checkpoint"
+    path.write_bytes(b"".join(long_trail[:24]))
+    for seq, is_whole in ((13, True), (24, True), (35, False)):
+        copy.write_bytes(long_trail[seq - 1])
+        report = verify([str(copy), str(path)], public_keys=[load_verifier(keys.public)])
+        assert (report.is_whole, report.files, report.lines) == (is_whole, 1, 24)
+    copy.write_bytes(long_trail[0])
+    with pytest.raises(ConfigError, match="is no checkpoint"):
+        verify([str(copy), str(path)])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        verify([str(path), str(tmp_path / "missing.checkpoint")])
+
+
 def test_what_was_cut_off_between_two_processes_stays_missing(tmp_path: Path, keys: Keys) -> None:
     path = tmp_path / "audit.jsonl"
     Process(path, keys).serves(7).ends()
@@ -350,7 +364,7 @@ def test_a_trail_goes_on_though_its_file_was_moved_away_meanwhile(tmp_path: Path
     second = Process(path, keys)
     assert second.trail.missing_lines == {}
     second.serves(3).ends()
-    report = verify([str(path), str(older)], public_key=load_verifier(keys.public))
+    report = verify([str(path), str(older)], public_keys=[load_verifier(keys.public)])
     assert (report.is_whole, report.trails, report.last_seq) == (True, 1, 15)
 
 
@@ -371,11 +385,11 @@ def test_a_kept_checkpoint_that_is_not_our_own_leads_nowhere(tmp_path: Path, key
 
 
 def test_a_checkpoint_that_cannot_be_kept_is_counted_and_the_trail_goes_on(tmp_path: Path, keys: Keys) -> None:
-    (tmp_path / "audit.jsonl.checkpoint.new").mkdir()
+    (tmp_path / ".audit.jsonl.checkpoint.new").mkdir()
     one = Process(tmp_path / "audit.jsonl", keys).serves(5)
     failed = one.counts[str(one.path), "failed"]
     assert failed > 0
-    (tmp_path / "audit.jsonl.checkpoint.new").rmdir()
+    (tmp_path / ".audit.jsonl.checkpoint.new").rmdir()
     one.serves(1)
     assert json.loads((tmp_path / "audit.jsonl.checkpoint").read_bytes())["seq"] == 13
     assert one.counts[str(one.path), "failed"] == failed
@@ -392,6 +406,16 @@ def test_a_trail_of_another_key_is_told_apart(tmp_path: Path, keys: Keys) -> Non
     assert broken is not None
     assert broken.kind is BreakKind.SIGNATURE
     assert load_signer(keys.private).key in broken.message
+
+
+def test_a_key_may_change(tmp_path: Path, keys: Keys) -> None:
+    path, new = tmp_path / "audit.jsonl", Keys(tmp_path, "new")
+    Process(path, keys).serves(2).ends()
+    Process(path, new).serves(2).ends()
+    both = [load_verifier(keys.public), load_verifier(new.public)]
+    assert verify([str(path)], public_keys=both).is_whole
+    for one in both:
+        assert not verify([str(path)], public_keys=[one]).is_whole
 
 
 UNUSABLE = [

@@ -140,14 +140,14 @@ def test_what_a_killed_process_began_to_move_is_finished(path: Path) -> None:
     first = Process(path).serves(2)
     first.sink.close()
     path.rename(path.with_name("audit.jsonl.20250101T120000.000000Z"))
-    path.with_name("audit.jsonl.new").touch()
+    path.with_name(".audit.jsonl.new").touch()
     Process(path, Rotation(1500)).serves(4).ends()
-    path.with_name("audit.jsonl.new").unlink(missing_ok=True)
+    path.with_name(".audit.jsonl.new").unlink(missing_ok=True)
     assert is_whole(path.parent, 12)
 
 
 def test_a_new_file_that_cannot_be_made_is_counted_and_the_old_one_goes_on(path: Path) -> None:
-    blocking = path.with_name("audit.jsonl.new")
+    blocking = path.with_name(".audit.jsonl.new")
     blocking.mkdir()
     process = Process(path, Rotation(2000)).serves(5)
     assert process.counts["failed"] == 1  # and not with every line

@@ -106,7 +106,8 @@ class Stage:
                 self.it_is(MOMENTS[2])
 
     def files(self) -> list[str]:
-        return [file for file in glob.glob(f"{self.folder}/audit.jsonl*") if not file.endswith((".checkpoint", ".new"))]
+        """The trail's, and its newest checkpoint."""
+        return glob.glob(f"{self.folder}/audit.jsonl*")
 
     def recorded(self) -> set[str]:
         """The targets of all decisions in the trail; half a line at its end says nothing."""
@@ -119,7 +120,7 @@ class Stage:
         return targets
 
     def verified(self) -> Report:
-        return verify(self.files(), public_key=load_verifier(f"{self.folder}/audit.pub"))
+        return verify(self.files(), public_keys=[load_verifier(f"{self.folder}/audit.pub")])
 
     def tear(self) -> None:
         """What a machine leaves that loses its power: half a line."""

@@ -71,7 +71,12 @@ def audit() -> None:
     help="The hash of the line before the first, in older files; any: those are not looked for.",
 )
 @click.option(
-    "--public-key", metavar="FILE", type=click.Path(), help="Check the checkpoints' signatures with it (PEM)."
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="Check the checkpoints' signatures with it (PEM); several, where the key has changed.",
 )
 @click.option(
     "--expect",
@@ -87,27 +92,28 @@ def verify(
     files: tuple[str, ...],
     last_hash: str | None,
     previous_hash: str | None,
-    public_key: str | None,
+    public_keys: tuple[str, ...],
     expected: tuple[Expected, ...],
     form: str,
 ) -> int:
     """Check that no line was changed, removed or added.
 
     Files are given in any order. A cut end shows only against a place that was noted elsewhere: by --expect or
-    --last-hash, or by the newest checkpoint, which stands beside a signed trail as FILE.checkpoint.
+    --last-hash, by the newest checkpoint, which stands beside a signed trail as FILE.checkpoint, or by a copy of
+    it, which is given like the files if its name ends so.
     """
     report = trail.verify(
         files,
         expected_last_hash=last_hash or "",
         previous_hash=GENESIS if previous_hash is None else previous_hash,
-        public_key=None if public_key is None else load_verifier(public_key),
+        public_keys=[load_verifier(file) for file in public_keys],
         expected=expected,
     )
     if form == "json":
         broken = report.broken._asdict() if report.broken else None
         click.echo(orjson.dumps(asdict(report) | {"broken": broken}, option=orjson.OPT_INDENT_2))
     elif report.is_whole:
-        click.echo("\n        ".join(_told(report, is_signature_checked=public_key is not None)))
+        click.echo("\n        ".join(_told(report, is_signature_checked=bool(public_keys))))
     if report.broken:
         click.echo(str(report.broken), err=True)
     return ExitCode.DONE if report.is_whole else ExitCode.NO

@@ -155,7 +155,7 @@ class FileSink:
 
     def _begin_new(self, old_name: str) -> None:
         # The new file is there before the old one is moved: what fails until then has changed nothing.
-        new_name = self.name + ".new"
+        new_name = older.unfinished(self.name)
         fd = os.open(new_name, _FLAGS | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             _lock(new_name, fd)
@@ -246,7 +246,7 @@ def open_file(path: str) -> int:
 def keep_beside(path: str, checkpoint: bytes) -> bool:
     """Keeps the newest checkpoint of a trail beside it, in the place of an older one. Whether that could be done."""
     beside = path + CHECKPOINT_SUFFIX
-    new = beside + ".new"
+    new = older.unfinished(beside)
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -1,6 +1,6 @@
 """The older files of a trail: `FILE.20261124T120455.123456Z`, by the time when each was moved away.
 
-Owns their names, and which of them stay. Must not know what is in them. Begin at `name`.
+Owns their names, that of one which is being made, and which of them stay. Must not know what is in them. Begin at `name`.
 """
 
 import os
@@ -20,6 +20,12 @@ def name(file: str, now: float) -> str:
         if not os.path.lexists(found):
             return found
         microseconds += 1
+
+
+def unfinished(file: str) -> str:
+    """What a file is called that is to take the place of this one: hidden, so that no pattern over a trail's files has it."""
+    folder, base = os.path.split(file)
+    return os.path.join(folder, f".{base}.new")
 
 
 def newest(file: str) -> str | None:

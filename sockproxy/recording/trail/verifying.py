@@ -12,11 +12,9 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from hashlib import sha256
-from typing import NamedTuple, cast
+from typing import cast
 
 import orjson
 
@@ -25,6 +23,7 @@ from sockproxy.recording.checkpoint import Verifier as PublicKey
 from sockproxy.recording.checkpoint import is_checkpoint, is_signed_by
 from sockproxy.recording.event import GENESIS, Event, chain_hash
 from sockproxy.recording.sinks.file import CHECKPOINT_SUFFIX, LINE_BYTES_MAX
+from sockproxy.recording.trail.breaks import Break, BreakKind, Expected, Report
 from sockproxy.recording.trail.lines import (
     TOO_LONG,
     Line,
@@ -51,111 +50,40 @@ UNSIGNED_SECONDS_SPARE = 60.0
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
-class BreakKind(StrEnum):
-    """What is wrong with a line, or before it."""
-
-    UNREADABLE = "unreadable"  # not JSON, not an event, or of another version
-    CHANGED = "changed"  # does not carry its own hash, or another line stood before it
-    REMOVED = "removed"  # lines are missing before it
-    DUPLICATE = "duplicate"  # was there already, or stands too late
-    SEQ_GAP = "seq-gap"  # follows the line before by its hash, but not by its number
-    TORN = "torn"  # the file ends within it
-    END = "end"  # the trail does not come to a place that is expected
-    SIGNATURE = "signature"  # a checkpoint that was not signed with the given key
-    UNSIGNED = "unsigned"  # a checkpoint is missing that should be there
-
-
-class Break(NamedTuple):
-    """The first place where a trail is not what was written. `missing`: the first and the last `seq` of lines that should
-    stand before it; `after`, `before`: the times of the lines between which it happened, where they are known."""
-
-    file: str
-    line: int
-    kind: BreakKind
-    message: str
-    missing: tuple[int, int] | None = None
-    after: str = ""
-    before: str = ""
-
-    def __str__(self) -> str:
-        when = [f"{word} {time}" for word, time in (("after", self.after), ("before", self.before)) if time]
-        return f"{self.file}:{self.line}: {self.kind.value}: {self.message}" + (
-            f"; {' and '.join(when)}" if when else ""
-        )
-
-
-@dataclass(slots=True)
-class Report:
-    """What `verify` found, up to the first break. `last_hash` is worth noting elsewhere. `unfinished`: decided, and not
-    completed (in flight, lost, or ended with the process); telling, but no break. `signed_seq`: all lines up to it are
-    signed by the checkpoint there; whether its signature was checked, depends on whether a key was given. `signed_late`:
-    checkpoints that signed, at a later start, what a process left unsigned that did not end well."""
-
-    files: int = 0
-    lines: int = 0
-    trails: int = 0
-    decided: int = 0
-    completed: int = 0
-    unfinished: int = 0
-    checkpoints: int = 0
-    first_seq: int = 0
-    last_seq: int = 0
-    last_hash: str = ""
-    first_time: str = ""
-    last_time: str = ""
-    signed_seq: int = 0
-    signed_time: str = ""
-    signed_late: int = 0
-    broken: Break | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every line is what was written, where it was written."""
-        return self.broken is None
-
-
-class Expected(NamedTuple):
-    """A line that has to be there, as it was noted elsewhere; `source` says where."""
-
-    seq: int
-    hash: str
-    source: str
-
-
 def verify(
     paths: Sequence[str],
     *,
     expected_last_hash: str = "",
     previous_hash: str = GENESIS,
-    public_key: PublicKey | None = None,
+    public_keys: Sequence[PublicKey] = (),
     expected: Sequence[Expected] = (),
 ) -> Report:
-    """Checks the chain over the files, in whatever order they are given. `previous_hash`: that of the line before the first,
-    if older files are not at hand. Raises ConfigError for a file that cannot be read."""
+    """Checks the chain over the files, in whatever order they are given. Those that end with `.checkpoint` say which line has
+    to be there, and so do those beside the others. `previous_hash`: that of the line before the first, if older files are not
+    at hand. `public_keys`: one of them has to fit each checkpoint. Raises ConfigError for a file that cannot be read."""
+    trails = [path for path in paths if not path.endswith(CHECKPOINT_SUFFIX)]
+    kept = {path if path.endswith(CHECKPOINT_SUFFIX) else path + CHECKPOINT_SUFFIX for path in paths}
     # Read before the trail: of one that is being written, the checkpoint may only be older then.
-    noted = (*expected, *(one for path in paths for one in kept_beside(path)))
-    verifier = Verifier(previous_hash, public_key, noted)
-    for line in read_lines(in_order(paths)):
+    noted = (*expected, *(one for path in sorted(kept) if path in paths or os.path.exists(path) for one in _kept(path)))
+    verifier = Verifier(previous_hash, public_keys, noted)
+    for line in read_lines(in_order(trails)):
         verifier.check(line)
         if verifier.report.broken:
             break
     else:
         verifier.end(expected_last_hash, ", ".join(paths))
-    verifier.report.files = len(paths)
+    verifier.report.files = len(trails)
     verifier.report.unfinished = verifier.unfinished
     return verifier.report
 
 
-def kept_beside(path: str) -> Iterator[Expected]:
-    """The newest checkpoint, if one was kept beside a trail. Raises ConfigError if it cannot be read."""
-    beside = path + CHECKPOINT_SUFFIX
-    if not os.path.exists(beside):
-        return
-    for line in read_lines([beside]):
+def _kept(path: str) -> Iterator[Expected]:
+    """The newest checkpoint, as it was kept a second time. Raises ConfigError if it cannot be read."""
+    for line in read_lines([path]):
         event = parse_line(line.raw)
         if isinstance(event, str) or not is_checkpoint(event):
-            raise ConfigError((Finding(beside, line.number, "", "is no checkpoint"),))
-        yield Expected(int(number_of(event, "seq")), text_of(event, "hash"), beside)
+            raise ConfigError((Finding(path, line.number, "", "is no checkpoint"),))
+        yield Expected(int(number_of(event, "seq")), text_of(event, "hash"), path)
 
 
 def read_events(paths: Sequence[str]) -> Iterator[Event]:
@@ -192,14 +120,14 @@ class Verifier:
     """The place in the chain, and what was seen on the way to it."""
 
     def __init__(
-        self, previous_hash: str, public_key: PublicKey | None = None, expected: Sequence[Expected] = ()
+        self, previous_hash: str, public_keys: Sequence[PublicKey] = (), expected: Sequence[Expected] = ()
     ) -> None:
         self.report = Report()
         self.file = ""
         self.line = 0
         self._hash = previous_hash
         self._seq = 0 if previous_hash == GENESIS else None
-        self._public_key = public_key
+        self._public_keys = {one.key: one for one in public_keys}
         self._expected = {one.hash: one for one in expected if one.hash != previous_hash}
         self._first_hashes = _Recent(OPEN_IDS_MAX)
         self._open_ids = _Recent(OPEN_IDS_MAX)
@@ -250,7 +178,7 @@ class Verifier:
         for one in self._expected.values():
             if one.seq >= report.first_seq and report.is_whole:
                 self._missing_end(one)
-        if self._public_key is not None and report.lines and report.is_whole:
+        if self._public_keys and report.lines and report.is_whole:
             self._check_tail()
 
     def _missing_end(self, one: Expected) -> None:
@@ -299,12 +227,14 @@ class Verifier:
         return True
 
     def _is_signed(self, event: Event) -> bool:
-        key = self._public_key
-        if key is None or is_signed_by(event, key):
+        if not self._public_keys:
             return True
-        signed_with = text_of(event, "key")
-        is_other = signed_with != key.key
-        why = f"was signed with the key {signed_with}, not with {key.key}" if is_other else "does not fit its signature"
+        name = text_of(event, "key")
+        key = self._public_keys.get(name)
+        if key is not None and is_signed_by(event, key):
+            return True
+        others = " or ".join(self._public_keys)
+        why = f"was signed with the key {name}, not with {others}" if key is None else "does not fit its signature"
         self._break(BreakKind.SIGNATURE, f"seq {event['seq']} {why}", event)
         return False
 
