@@ -70,7 +70,7 @@ def _create() -> bytes:
         "NetworkMode": "shop",
         "LogConfig": {"Type": "", "Config": {}},
         "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
-        "Mounts": [{"Type": "volume", "Source": "cart", "Target": "/var/lib/cart"}],
+        "Mounts": [{"Type": "volume", "Target": "/var/lib/cart"}],
         "PortBindings": {},
     }
     body = {

@@ -42,11 +42,13 @@ lists of paths in /proc mean something when empty. **A field that is in no table
 All spellings of a request are one: names in any case, `ſ` for s and `K` for k, a HostConfig at the top of a create's body, or
 in a start's below API 1.24, a string for a list of one. The canonical form is what is judged, and what the engine gets.
 
-What a request cannot show: which volumes, networks and images there are on the engine, and what they are. A named volume is
-what its `VolumeCreate` made it, so require pod_security of that, too. What joins another container (`container:x`,
-VolumesFrom, Links) is denied, because that container is not known. An image cannot hold power over the host, so `ImageCommit`
-is not judged. Kubernetes' control of probes has nothing to hold on to: Docker's health checks run inside of the container. That
-of Windows' host processes neither.
+What a request cannot show, the engine is asked: what the volumes that it names were made as, and what a container has that it
+joins (`container:x`, VolumesFrom). The engine then gets that container's whole id. Three things this leaves. A volume that is
+not there yet is made by the create, or in between by somebody else, so require pod_security of `VolumeCreate`, too. Of a
+service's volumes only those of this engine are known. And a container whose processes are shared may be joined by a more
+powerful one as well. Links are denied. An image cannot hold power over the host, so `ImageCommit` is not judged. Kubernetes'
+control of probes has nothing to hold on to: Docker's health checks run inside of the container. That of Windows' host
+processes neither.
 
 A build runs containers, too. Of an `ImageBuild` the query is judged, for the classic builder and BuildKit alike, and neither
 its context nor its Dockerfile: what these ask for, the engine gives them in a container without power over the host, unless

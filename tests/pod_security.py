@@ -15,6 +15,8 @@ from sockproxy.judging.payload import Bodies, read_query
 from sockproxy.judging.requirements.facts import Facts, Unmet
 from sockproxy.judging.requirements.pod_security import make
 
+from .findings import NOTHING_THERE
+
 IMAGE = "busybox:test"
 CASES = Path(__file__).parent / "cases"
 BODIES = Bodies(*load_bodies())
@@ -95,7 +97,7 @@ def facts(operation_id: str, body: Any, query: str = "") -> Facts:
     if operation_id in BODIES.operations:
         data = BODIES.read_payload(operation_id, ApiVersion(1, 23), json.dumps(body).encode()).data
     canonical = parse_target("POST", f"/x?{as_sent(query)}").query
-    return Facts(operation_id, ApiVersion(1, 23), NOBODY, "", read_query(canonical), data)
+    return Facts(operation_id, ApiVersion(1, 23), NOBODY, "", read_query(canonical), data, found=NOTHING_THERE)
 
 
 def ask(operation_id: str, body: Any, level: str, beside: Collection[str] = (), query: str = "") -> Unmet | None:

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from sockproxy.operating.admin import make_application, start_admin
+from sockproxy.operating.admin import TOKEN_BYTES_MIN, make_application, start_admin
+from sockproxy.operating.streams import StreamControl
 
 Client = TestClient[web.Request, web.Application]
 MakeClient = Callable[[web.Application], Awaitable[Client]]
@@ -25,12 +26,26 @@ class State:
         self.registry = CollectorRegistry()
         self.counter = Counter("things", "Things that were counted.", ["kind"], registry=self.registry)
         self.readiness = (True, "ready")
+        self.open = ["a-1", "a-2"]
+        self.token_file: str | None = None
+        self.error: OSError | None = None
 
     async def ask(self) -> tuple[bool, str]:
         return self.readiness
 
+    def tell(self) -> dict[str, object]:
+        if self.error is not None:
+            raise self.error
+        return {"count": len(self.open), "old": 0, "streams": [{"id": id} for id in self.open]}
+
+    def end(self, id: str) -> bool:
+        if id in self.open:
+            self.open.remove(id)
+            return True
+        return False
+
     def application(self) -> web.Application:
-        return make_application(self.registry, self.ask)
+        return make_application(self.registry, self.ask, StreamControl(self.tell, self.end), self.token_file)
 
 
 @pytest.fixture
@@ -99,14 +114,74 @@ async def test_the_first_page_leads_to_all_others(client: Client) -> None:
     answer = await client.get("/")
     assert answer.content_type == "text/html"
     text = await answer.text()
-    for path in ("/metrics", "/healthz", "/readyz"):
+    for path in ("/metrics", "/healthz", "/readyz", "/streams"):
         assert f'href="{path}"' in text
         assert (await client.head(path)).status == 200
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/debug", 404), ("POST", "/metrics", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/debug", 404), ("POST", "/metrics", 405), ("GET", "/streams/a-1/end", 405)]
+)
 async def test_there_is_nothing_else(client: Client, method: str, path: str, status: int) -> None:
     assert (await client.request(method, path)).status == status
+
+
+async def test_streams_are_told_as_they_are_now(client: Client, state: State) -> None:
+    answer = await client.get("/streams")
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert (await answer.json())["streams"] == [{"id": "a-1"}, {"id": "a-2"}]
+    state.error = TimeoutError("timed out")
+    assert (await client.get("/streams")).status == 503
+
+
+TOKEN = "t" * TOKEN_BYTES_MIN
+ENDINGS = {
+    # what the file holds (None: no file is configured, "-": there is none), what is shown -> status
+    "right": (TOKEN, f"Bearer {TOKEN}", 200),
+    "right-with-a-line-end": (f"{TOKEN}\n", f"Bearer {TOKEN}", 200),
+    "not-configured": (None, f"Bearer {TOKEN}", 403),
+    "not-configured-nothing-shown": (None, None, 403),
+    "no-file": ("-", f"Bearer {TOKEN}", 403),
+    "an-empty-file": ("", "Bearer ", 403),
+    "too-short": (TOKEN[1:], f"Bearer {TOKEN[1:]}", 403),
+    "nothing-shown": (TOKEN, None, 401),
+    "wrong": (TOKEN, f"Bearer {TOKEN[:-1]}u", 401),
+    "beginning-only": (TOKEN, f"Bearer {TOKEN[:-1]}", 401),
+    "another-scheme": (TOKEN, f"Basic {TOKEN}", 401),
+    "bare": (TOKEN, TOKEN, 401),
+}
+
+
+@pytest.mark.parametrize(("held", "shown", "status"), ENDINGS.values(), ids=ENDINGS)
+async def test_only_who_has_the_token_ends_a_stream(
+    aiohttp_client: MakeClient, state: State, tmp_path: Path, held: str | None, shown: str | None, status: int
+) -> None:
+    state.token_file = None if held is None else str(tmp_path / "token")
+    if held not in (None, "-"):
+        (tmp_path / "token").write_text(str(held))
+    client = await aiohttp_client(state.application())
+    answer = await client.post("/streams/a-1/end", headers={} if shown is None else {"Authorization": shown})
+    assert answer.status == status
+    assert state.open == (["a-2"] if status == 200 else ["a-1", "a-2"])
+    if status == 200:
+        assert await answer.json() == {"ended": "a-1"}
+        again = await client.post("/streams/a-1/end", headers={"Authorization": str(shown)})
+        assert again.status == 404
+    else:
+        assert TOKEN not in await answer.text()
+
+
+async def test_a_token_that_was_changed_is_asked_for_at_once(
+    aiohttp_client: MakeClient, state: State, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    state.token_file = str(file)
+    client = await aiohttp_client(state.application())
+    file.write_text("u" * 20)
+    for shown, status in ((TOKEN, 401), ("u" * 20, 200)):
+        answer = await client.post("/streams/a-1/end", headers={"Authorization": f"Bearer {shown}"})
+        assert answer.status == status
 
 
 async def test_it_is_served_on_bound_sockets_until_cleanup(state: State, tmp_path: Path) -> None:

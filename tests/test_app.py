@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -117,6 +118,14 @@ class Program:
         async with aiohttp.ClientSession() as session, session.get(self.admin + path) as answer:
             return answer.status, await answer.text()
 
+    async def streams(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads((await self.get("/streams"))[1])
+        return told
+
+    async def post(self, path: str, headers: dict[str, str] | None = None) -> int:
+        async with aiohttp.ClientSession() as session, session.post(self.admin + path, headers=headers) as answer:
+            return answer.status
+
     async def metric(self, sample: str) -> float:
         _, text = await self.get("/metrics")
         found = re.search(rf"^{re.escape(sample)} (\S+)$", text, re.MULTILINE)
@@ -156,6 +165,7 @@ CONFIG = """\
 version: 1
 engine: unix://{folder}/engine.sock
 admin: tcp://127.0.0.1:0
+admin_token_file: token
 listeners:
   - {{address: "unix://{folder}/d.sock", mode: "0660", policy: own}}
 audit:
@@ -186,7 +196,9 @@ async def open_all(*options: str, audit: str = "") -> AsyncIterator[tuple[Progra
     """A program and its engine; `{folder}` in the options is the folder of both."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        write_config(folder, "ContainerList", "ContainerInspect", "ContainerStart", "VolumeList", audit=audit)
+        write_config(
+            folder, "ContainerList", "ContainerInspect", "ContainerStart", "VolumeList", "SystemEvents", audit=audit
+        )
         engine = SmallEngine(f"{folder}/engine.sock")
         await engine.start()
         program = await start(folder, *(option.format(folder=folder) for option in options))
@@ -411,6 +423,27 @@ async def test_it_learns_what_it_would_have_denied() -> None:
         assert (event["file"], event["rules"]) == (str(learnt), 3)
 
 
+async def test_who_learns_denies_nothing_not_even_to_who_is_no_client() -> None:
+    options = ("--config", "{folder}/sockproxy.yaml", "--learn", "{folder}/learnt.yaml")
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\nt=100"
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        write_clients(folder, OTHERS)
+        engine = SmallEngine(f"{folder}/engine.sock")
+        await engine.start()
+        program = await start(folder, *(option.format(folder=folder) for option in options))
+        async with asyncio.timeout(20):
+            await program.started()
+            assert (await program.ask(READ))[0] == 200
+            assert (await program.ask(WRITE.replace(b"Host: d\r\n\r\n", b"Host: d\r\n" + form)))[0] == 200
+            assert (await program.event("would-be-denied"))["reason"] == "none of this listener's clients"
+            assert "a form as body" in (await program.event("would-be-denied"))["reason"]
+            program.close()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+            engine.stop()
+
+
 async def test_it_goes_on_where_what_was_learnt_cannot_be_written() -> None:
     options = ("--config", "{folder}/sockproxy.yaml", "--learn")
     with tempfile.TemporaryDirectory(dir="/tmp") as other:
@@ -579,6 +612,117 @@ async def test_a_bad_file_keeps_the_old_policy_until_it_is_mended() -> None:
         assert await program.metric("sockproxy_config_last_reload_success_timestamp_seconds") > before
 
 
+# --- what is open
+
+STREAM = b"GET /v1.41/events?held=1 HTTP/1.1\r\nHost: d\r\n\r\n"
+TOKEN = "0123456789abcdef"
+
+
+async def open_stream_of(program: Program, engine: SmallEngine) -> tuple[Peer, dict[str, Any]]:
+    client = await program.connect()
+    await client.send(STREAM)
+    await engine.is_asked()
+    return client, (await program.streams())["streams"][0]
+
+
+def with_token(program: Program) -> dict[str, str]:
+    (program.folder / "token").write_text(f"{TOKEN}\n")
+    return {"Authorization": f"Bearer {TOKEN}"}
+
+
+async def test_a_reload_names_the_streams_that_go_on_by_what_held_before() -> None:
+    async with open_all() as (program, engine):
+        client, stream = await open_stream_of(program, engine)
+        assert (stream["operation"], stream["is_old"]) == ("SystemEvents", False)
+        write_config(program.folder, "ContainerList")
+        program.signal(signal.SIGHUP)
+        named = await program.event("old-stream")
+        assert (named["exchange"], named["policy_revision"]) == (stream["id"], stream["policy_revision"])
+        assert (await program.event("reloaded"))["old_streams"] == 1
+        assert [one["is_old"] for one in (await program.streams())["streams"]] == [True]
+        engine.release.set()
+        assert (await client.receive_until(b"[]")).endswith(b"[]")
+
+
+async def test_an_administrator_ends_a_stream_and_the_record_says_so() -> None:
+    async with open_all() as (program, engine):
+        client, stream = await open_stream_of(program, engine)
+        path = f"/streams/{stream['id']}/end"
+        assert await program.post(path) == 403  # there is no file yet
+        token = with_token(program)
+        assert await program.post(path) == 401
+        assert await program.post(path, token) == 200
+        assert await client.receive_all() == b""
+        assert await program.post(path, with_token(program)) == 404
+        assert (await program.event("stream-ended"))["exchange"] == stream["id"]
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        events = [
+            event for event in map(json.loads, (program.folder / "audit.jsonl").open()) if event["id"] == stream["id"]
+        ]
+        assert [event["reason"] for event in events] == ["a rule allows it", "ended by an administrator"]
+
+
+# --- its files change
+
+
+async def test_a_policy_is_taken_anew_when_its_file_is_replaced() -> None:
+    async with open_all() as (program, _):
+        client = await program.connect()
+        assert (await exchange(client, VOLUMES))[0] == 200
+        file = program.folder / "sockproxy.yaml"
+        draft = program.folder / "draft"
+        draft.write_text(file.read_text().replace(", VolumeList", ""))
+        draft.rename(file)
+        assert (await program.event("reloaded"))["changed"] == str(file)
+        assert (await exchange(client, VOLUMES))[0] == 403
+
+
+async def test_the_files_that_it_names_are_watched_too_and_a_bad_one_is_told_once_and_tried_again() -> None:
+    async with open_all() as (program, _):
+        file, other = program.folder / "sockproxy.yaml", program.folder / "other.yaml"
+        other.write_text("version: 1\npolicies: {other: {allow: [{operations: [VolumeList]}]}}\n")
+        file.write_text(file.read_text().replace("policy: own", "policy: other.yaml"))
+        await program.event("reloaded")
+        assert (await program.ask(READ))[0] == 403
+        other.write_text("version: 1\npolicies: {other: {allow: [{operations: [VolumeLost]}]}}\n")
+        assert "VolumeLost" in (await program.event("reload-failed"))["reason"]
+        assert (await program.ask(VOLUMES))[0] == 200
+        assert await program.metric("sockproxy_config_last_reload_successful") == 0
+        other.write_text("version: 1\npolicies: {other: {allow: [{operations: [ContainerList]}]}}\n")
+        assert (await program.event("reloaded"))["changed"] == str(other)
+        assert (await program.ask(READ))[0] == 200
+        assert await program.metric("sockproxy_config_last_reload_successful") == 1
+        assert [event["event"] for event in program.events].count("reload-failed") == 1
+
+
+async def test_a_file_of_the_options_is_watched_too() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        policy = folder / "p.yaml"
+        policy.write_text("version: 1\npolicies: {p: {allow: [{operations: [VolumeList]}]}}\n")
+        options = ("--listen", f"unix://{folder}/d.sock", "--admin", "tcp://127.0.0.1:0", "--policy", str(policy))
+        program = await start(folder, *options)
+        async with asyncio.timeout(20):
+            await program.started()
+            policy.write_text("version: 1\npolicies: {p: {allow: [{operations: [ContainerList]}]}}\n")
+            await program.event("reloaded")
+            assert (await program.ask(VOLUMES))[0] == 403
+            program.close()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+
+
+async def test_without_a_watch_only_a_signal_takes_them_anew() -> None:
+    async with open_all("--config", "{folder}/sockproxy.yaml", "--no-watch") as (program, _):
+        threads = Path(f"/proc/{program.process.pid}/task")
+        assert not any(path.read_text() == "watch\n" for path in threads.glob("*/comm"))
+        write_config(program.folder, "ContainerList")
+        program.signal(signal.SIGHUP)
+        assert "changed" not in await program.event("reloaded")
+        assert (await program.ask(VOLUMES))[0] == 403
+
+
 async def test_a_reload_that_is_asked_for_too_early_does_no_harm() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
@@ -673,7 +817,7 @@ async def test_the_admin_listener_tells_how_much_is_in_use() -> None:
             assert share == pytest.approx(3 / getattr(Limits(), limit))
         for limit in ("handshakes_max", "judged_bodies_bytes_max"):
             assert await program.metric(f'sockproxy_limit_used_ratio{{limit="{limit}"}}') == 0
-        assert await program.metric('sockproxy_policy_operations{policy="own"}') == 4
+        assert await program.metric('sockproxy_policy_operations{policy="own"}') == 5
 
 
 async def test_while_it_drains_it_is_not_ready_and_still_well() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sockproxy.recording.trail import verify
 from tests.streams import until
-from tests.test_app import HELD, READ, Program, failed, open_all, start, write_config
+from tests.test_app import HELD, READ, STREAM, Program, failed, open_all, start, with_token, write_config
 
 WORKERS = ("--config", "{folder}/sockproxy.yaml", "--workers", "2")
 
@@ -120,6 +120,33 @@ async def test_a_reload_reaches_all_and_comes_never_too_early() -> None:
             program.close()
             program.signal(signal.SIGTERM)
             assert await program.ended() == 0
+
+
+async def test_each_of_them_takes_a_file_that_has_changed() -> None:
+    async with open_all(*WORKERS) as (program, _):
+        write_config(program.folder, "VolumeList")
+        assert (await program.event("reloaded"))["changed"] == str(program.folder / "sockproxy.yaml")
+        await program.event("reloaded")
+        for _ in range(10):
+            assert (await program.ask(READ))[0] == 403
+
+
+async def test_the_streams_of_all_are_told_and_ended_at_one_place() -> None:
+    async with open_all(*WORKERS) as (program, engine):
+        clients = []
+        while len({one["id"].partition("-")[0] for one in (await program.streams())["streams"]}) < 2:
+            client = await program.connect()  # until each of them has one
+            await client.send(STREAM)
+            await engine.is_asked()
+            clients.append(client)
+        while (told := await program.streams())["count"] < len(clients):
+            pass
+        assert told["count"] == len(told["streams"]) == len(clients)
+        for stream in told["streams"]:
+            assert await program.post(f"/streams/{stream['id']}/end", with_token(program)) == 200
+        for client in clients:
+            assert await client.receive_all() == b""
+        assert (await program.streams())["count"] == 0
 
 
 async def test_what_a_worker_cannot_do_is_said(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_findings(case: dict[str, Any], file: Path) -> None:
 
 def test_a_finding_is_one_line(file: Path) -> None:
     file.write_text('version: 1\n"a\\nb\\x1b[31m": 1\npolicies: {ci: {mode: "x\\ny"}}\n', encoding="utf-8")
+    known = "version, engine, listeners, admin, admin_token_file, audit, recordings, limits, policies"
     assert [str(one) for one in findings_of(file)] == [
-        f"{file}:2: a\\nb\\x1b[31m: unknown key; known here: "
-        "version, engine, listeners, admin, audit, recordings, limits, policies",
+        f"{file}:2: a\\nb\\x1b[31m: unknown key; known here: {known}",
         f'{file}:3: policies.ci.mode: expected "enforce" or "shadow", not "x\\ny"',
     ]
 
@@ -216,6 +216,7 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert [client.policy.name for client in network.clients] == ["ci", "ci", "readonly", "readonly"]
     assert local.clients[0].match == Match((("uid", 0),))
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
+    assert config.admin_token_file == f"{beside}/admin-token"
     sign = SignConfig("/etc/sockproxy/audit.key", every=1000, seconds=10)
     rotate = RotateConfig(bytes_max=104857600, seconds=86400, keep=30)
     file, syslog, journald, otlp = config.audit

@@ -13,6 +13,8 @@ from sockproxy.judging.policy import Effect, Policy, Reason, in_shadow
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 
+from .findings import NOTHING_THERE
+
 CATALOGUE, BODIES = load_catalogue(), load_known_bodies()
 SOMEBODY = identify(Peer("here", "unix", uid=1000))
 
@@ -54,7 +56,11 @@ def make_policy(folder: Path, unknown: str = "deny", mode: str = "enforce") -> P
 def ask(policy: Policy, target: str, body: Any = None, method: str = "POST") -> Judgement:
     raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     return judge(
-        *(CATALOGUE, policy, SOMEBODY, method, target), content_length=len(raw or b""), body=raw, bodies=BODIES
+        *(CATALOGUE, policy, SOMEBODY, method, target),
+        content_length=len(raw or b""),
+        body=raw,
+        bodies=BODIES,
+        found=NOTHING_THERE,
     )
 
 

@@ -14,7 +14,9 @@ import pytest
 from sockproxy.errors import BadRequestReason
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.judging.policy import Effect, Reason
+from sockproxy.operating.config import load_policy
 from sockproxy.recording.event import completed_event
+from sockproxy.wire import http1
 from tests.streams import Peer, World, open_world, until
 from tests.test_metrics import Scraped
 from tests.test_proxy import GET, HEAD_END, OK, read_answer, serve_one
@@ -424,3 +426,144 @@ async def test_in_mode_shadow_the_clients_bytes_pass_as_they_came(
         decision = (await last(world)).decision
         assert decision is not None
         assert (decision.effect, decision.shadow) == (Effect.ALLOW, would_be)
+
+
+LARGE = b'{"Image":"busybox","Cmd":["' + b"x" * 1000 + b'"]}'
+PLAIN = b"Content-Type: text/plain\r\n"
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
+KILL = b"POST /v1.41/containers/web/kill HTTP/1.1\r\nHost: d\r\n"
+UNREFUSED = {
+    # request, what the engine gets behind its head, limits; what is told, and which limit was hit
+    "too-large": (sized(LARGE), LARGE, {"judged_body_bytes_max": 900}, "the body is above 900 bytes"),
+    "too-large-in-chunks": (
+        chunked(LARGE[:600], LARGE[600:]),
+        chunked(LARGE[:600], LARGE[600:]).partition(HEAD_END)[2],
+        {"judged_body_bytes_max": 900},
+        "the body is above 900 bytes",
+    ),
+    "chunks-byte-by-byte": (
+        chunked(*(LARGE[at : at + 1] for at in range(500))),
+        chunked(*(LARGE[at : at + 1] for at in range(500))).partition(HEAD_END)[2],
+        {"judged_body_bytes_max": 90},
+        "the body is above 90 bytes",
+    ),
+    "too-large-with-a-trailer": (
+        chunked(LARGE, trailer=b"X-Sum: 1\r\n"),
+        chunked(LARGE, trailer=b"X-Sum: 1\r\n").partition(HEAD_END)[2],
+        {"judged_body_bytes_max": 900},
+        "the body is above 900 bytes",
+    ),
+    "too-many": (
+        sized(BODY),
+        BODY,
+        {"judged_bodies_bytes_max": 10},
+        "too many bodies are held to be judged; try again",
+    ),
+    "a-form": (
+        KILL + FORM + b"Content-Length: 8\r\n\r\nsignal=9",
+        b"signal=9",
+        {},
+        "a form as body is not forwarded: its fields would override the query",
+    ),
+    "a-form-where-a-body-is-judged": (
+        CREATE + FORM + b"Content-Length: 3\r\n\r\na=b",
+        b"a=b",
+        {},
+        "a form as body is not forwarded: its fields would override the query",
+    ),
+    "no-media-type": (
+        KILL + b"Content-Type: json\r\nContent-Length: 2\r\n\r\n{}",
+        b"{}",
+        {},
+        "Content-Type is no media type",
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_", "body", "limits", "told"), UNREFUSED.values(), ids=UNREFUSED)
+async def test_in_mode_shadow_what_would_be_refused_passes_and_is_told(
+    tmp_path: Path, request_: bytes, body: bytes, limits: dict[str, float], told: str
+) -> None:
+    async with open_judging(tmp_path, mode="shadow", **limits) as world:
+        client = await world.connect()
+        await client.send(request_ + GET)  # and the connection goes on behind it
+        engine = await world.accept()
+        head = await engine.receive_until(HEAD_END)
+        assert head.startswith(request_.partition(b"\r\n")[0])
+        assert await engine.receive(len(body)) == body
+        await engine.send(CREATED)
+        assert (await read_answer(client))[0] == 201
+        assert (await engine.receive_until(HEAD_END)).startswith(b"GET /v1.41/containers/json ")
+        exchange = world.exchanges[0]
+        event = completed_event(exchange)
+        assert (event["effect"], event["shadow"], event["reason"]) == (Effect.ALLOW, Effect.DENY, told)
+        assert exchange.decision is not None
+        assert exchange.decision.reason is Reason.BAD_REQUEST
+        assert world.limits_hit == list(limits)
+        payload = http1.ChunkedBody().feed(body) if b"chunked" in head else [body]
+        assert exchange.bytes_in == sum(map(len, payload))
+
+
+@pytest.mark.parametrize(("request_", "body", "limits", "told"), UNREFUSED.values(), ids=UNREFUSED)
+async def test_else_it_is_refused(
+    tmp_path: Path, request_: bytes, body: bytes, limits: dict[str, float], told: str
+) -> None:
+    async with open_judging(tmp_path, **limits) as world:
+        assert told.encode() in (await refused(world, request_))[2]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 300, 605, 899, 901, 910, 911, 912, 913, 920, 1020])
+async def test_in_mode_shadow_no_byte_is_lost_wherever_a_body_is_cut(tmp_path: Path, cut: int) -> None:
+    sent = chunked(LARGE[:600], LARGE[600:])
+    head, _, body = sent.partition(HEAD_END)
+    async with open_judging(tmp_path, mode="shadow", judged_body_bytes_max=900) as world:
+        client = await world.connect()
+        await client.send(head + HEAD_END + body[:cut])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await client.send(body[cut:])
+        engine = await world.accept()
+        await engine.receive_until(HEAD_END)
+        assert await engine.receive(len(body)) == body
+
+
+async def test_in_mode_shadow_who_was_told_to_go_on_is_not_told_again(tmp_path: Path) -> None:
+    head, _, body = chunked(LARGE, more=b"Expect: 100-continue\r\n").partition(HEAD_END)
+    async with open_judging(tmp_path, mode="shadow", judged_body_bytes_max=900) as world:
+        client = await world.connect()
+        await client.send(head + HEAD_END)
+        assert await client.receive(len(CONTINUE)) == CONTINUE
+        await client.send(body)
+        engine = await world.accept()
+        assert b"xpect" not in await engine.receive_until(HEAD_END)
+        assert await engine.receive(len(body)) == body
+        await engine.send(CREATED)
+        assert (await read_answer(client))[0] == 201
+
+
+STILL_REFUSED = {
+    # What the engine could read as something else than what is told, or as the next request.
+    "a-bad-chunk": CREATE + JSON + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+    "two-lengths": CREATE + JSON + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a-path-that-is-redirected": b"POST /v1.41//containers/create HTTP/1.1\r\nHost: d\r\n\r\n",
+    "a-semicolon": b"POST /v1.41/containers/create?name=a;name=b HTTP/1.1\r\nHost: d\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", STILL_REFUSED.values(), ids=STILL_REFUSED)
+async def test_in_mode_shadow_what_has_two_readings_is_refused(tmp_path: Path, request_: bytes) -> None:
+    async with open_judging(tmp_path, mode="shadow") as world:
+        assert (await refused(world, request_))[0] == 400
+
+
+async def test_a_body_that_was_held_is_forwarded_if_nobody_asks_for_it_any_more(tmp_path: Path) -> None:
+    async with open_judging(tmp_path) as world:
+        client = await world.connect()
+        await client.send(sized(BODY)[:-5])
+        await until(lambda: world.proxy.held_bytes_max)
+        world.connections.lead(lambda peer: world.gate)
+        world.gate.policy = load_policy("allow-all", world.proxy.catalogue)
+        await client.send(BODY[-5:])
+        engine = await world.accept()
+        assert (await engine.receive_until(HEAD_END)).endswith(b"Content-Length: %d\r\n\r\n" % len(BODY))
+        assert await engine.receive(len(BODY)) == BODY

@@ -131,8 +131,36 @@ async def body_stops_coming(world: World) -> None:
 
 JUDGING = """
 version: 1
-policies: {judging: {allow: [{operations: [ContainerCreate], require: {images: [x]}}]}}
+policies:
+  judging:
+    allow:
+      - {operations: [ContainerCreate], require: {images: [x]}}
+      - {operations: [ContainerStop, ExecResize], require: {target: {names: [x]}}}
 """
+STOP = b"POST /v1.41/containers/x/stop HTTP/1.1\r\nHost: d\r\n\r\n"
+RESIZE = b"POST /v1.41/exec/x/resize HTTP/1.1\r\nHost: d\r\n\r\n"
+THERE = b'{"Id": "%b", "Name": "/x"}' % (b"a" * 64)
+OF_IT = b'{"ID": "%b", "ContainerID": "x"}' % (b"b" * 64)
+
+
+def is_judged_by(request: bytes, *answers: bytes, passes: bool) -> Story:
+    """The engine is asked, says this, and gets the request or does not."""
+
+    async def story(world: World) -> None:
+        client = await world.connect()
+        await client.send(request)
+        engine = await world.accept()
+        for answer in answers:
+            await engine.receive_until(HEAD_END)
+            await engine.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+        if passes:
+            engine = await world.accept()
+            await engine.receive_until(HEAD_END)
+            await engine.send(OK)
+        assert (await client.receive_until(HEAD_END)).startswith(b"HTTP/1.1 200" if passes else b"HTTP/1.1 403")
+        assert not world.engine_was_called()
+
+    return story
 
 
 def judged(body: bytes) -> bytes:
@@ -415,6 +443,24 @@ BOUNDS = {
     "connect_seconds": Bound(0.1, passes(PING), engine_does_not_accept),
     "engine_read_answer_seconds": Bound(0.1, passes(PING), fails(PING, 504)),
     "engine_write_answer_seconds": Bound(0.1, passes(START), fails(START, 504)),
+    "inquiry_seconds": Bound(
+        0.1,
+        is_judged_by(STOP, THERE, passes=True),
+        is_judged_by(STOP, passes=False),
+        policy=JUDGING,
+    ),
+    "inquiry_bytes_max": Bound(
+        len(THERE),
+        is_judged_by(STOP, THERE, passes=True),
+        is_judged_by(STOP, THERE + b" ", passes=False),
+        policy=JUDGING,
+    ),
+    "inquiry_questions_max": Bound(
+        1,
+        is_judged_by(STOP, THERE, passes=True),
+        is_judged_by(RESIZE, OF_IT, passes=False),
+        policy=JUDGING,
+    ),
     "tunnel_idle_seconds": Bound(0.1, tunnel_is_used, tunnel_is_silent),
     "linger_seconds": Bound(0.1, rest_is_read_so_that_the_answer_arrives, rest_never_ends, is_told=False),
     "drain_seconds": Bound(0.3, what_is_under_way_ends_in_time, what_is_under_way_is_cut_off, is_told=False),

@@ -395,7 +395,7 @@ IN_SHADOW = [
 
 @pytest.mark.parametrize("one, operation_id, expected", [row[1:] for row in IN_SHADOW], ids=[r[0] for r in IN_SHADOW])
 def test_rules_in_shadow(one: Policy, operation_id: str, expected: tuple[object, ...]) -> None:
-    effect, reason, detail, rule, _, _, shadow = decide(one, request(operation_id))
+    effect, reason, detail, rule, _, _, shadow, _, _ = decide(one, request(operation_id))
     assert (effect, shadow, reason, rule, detail) == expected
 
 

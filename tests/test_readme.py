@@ -52,6 +52,7 @@ EXIT_CODES = {
     "sockproxy explain --policy ci.yaml POST /v1.41/swarm/init": 1,
     "sockproxy explain --policy ci.yaml --body create.json POST /v1.41/containers/create": 1,
     "sockproxy explain --policy build.yaml --body alpine.json POST /v1.41/containers/create": 1,
+    "sockproxy explain --policy own.yaml DELETE /v1.41/containers/web": 1,
     "sockproxy check wrong.yaml": 1,
     "sockproxy diff kubernetes-1.3 kubernetes-1.4": 1,
     "sockproxy explain --policy ci.yaml --audit "

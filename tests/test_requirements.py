@@ -28,12 +28,14 @@ from sockproxy.judging.requirements.references import complete_pattern, image_id
 from sockproxy.judging.requirements.resources import parse_size
 from sockproxy.judging.requirements.wording import SHOWN_CHARACTERS_MAX, shown
 from sockproxy.operating.config.requirements import EXAMPLES, NOTES, RequireDocument
-from sockproxy.operating.config.shapes import Choice, Flag, ListOf, Named, Number, Shape, Text, keys_of
+from sockproxy.operating.config.shapes import Choice, Flag, Keys, ListOf, Named, Number, Shape, Text, keys_of
+
+from .findings import engine_with
 
 BODIES = Bodies(*load_bodies())
 OPERATIONS = load_operations()
 PRINCIPAL = identify(Peer("unix:///run/p.sock", "unix", uid=1000))
-MORE_THAN_A_BODY = {"body", "query", "resource", "api"}
+MORE_THAN_A_BODY = {"body", "query", "resource", "api", "found"}
 
 
 class Row(NamedTuple):
@@ -60,7 +62,15 @@ def facts(operation: str, request: Any) -> Facts:
     raw = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
     version = ApiVersion.parse(whole["api"]) if "api" in whole else None
     data = BODIES.read_payload(operation, version, raw.encode()).data if operation in BODIES.operations else {}
-    return Facts(operation, version, PRINCIPAL, whole.get("resource", ""), read_query(whole.get("query", "")), data)
+    return Facts(
+        operation,
+        version,
+        PRINCIPAL,
+        whole.get("resource", ""),
+        read_query(whole.get("query", "")),
+        data,
+        found=engine_with(whole.get("found", {})),
+    )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
@@ -70,7 +80,8 @@ def test_row(row: Row) -> None:
     unmet = KINDS[key].make(value, ())(facts(row.operation, row.request))
     assert (unmet and unmet.field) == row.fails
     if unmet is not None:
-        assert key in str(unmet) or "only containers" in unmet.detail or unmet.field == "query.rollback"
+        told = ("only containers", "in a row")
+        assert any(one in str(unmet) for one in (key, *told)) or unmet.field == "query.rollback" or unmet.absent
         assert str(unmet).isprintable()
         assert "secret" not in unmet.detail
 
@@ -273,6 +284,8 @@ def read(shape: Shape, value: Any) -> Any:
             assert (value or is_empty_right) and re.fullmatch(pattern or ".*", value)
         case Choice(words=words):
             assert value in words
+        case Keys(model=model):
+            return {name: read(keys_of(model)[name].shape, one) for name, one in value.items()}
         case Flag():
             assert isinstance(value, bool)
         case Number(is_whole=is_whole):

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from sockproxy.operating.workers import Inquiry, Worker, fork_workers, supervise, tell_metrics, trail_of
+from sockproxy.operating.workers import METRICS, Inquiry, Worker, answer_parent, fork_workers, supervise, trail_of
 from sockproxy.recording.metrics import FAMILIES, Kind, Metrics, Sum, tell
 from sockproxy.recording.metrics.summing import MERGE
 from sockproxy.recording.metrics.telling import base_name
@@ -51,7 +51,7 @@ async def test_metrics_are_summed_and_states_are_not() -> None:
         Counter("sockproxy_requests", "Requests.", ["code"], registry=registry).labels("200").inc(requests)
         Gauge("sockproxy_engine_up", "Up.", registry=registry).set(is_up)
         ours, theirs = socket.socketpair()
-        tell_metrics(theirs, partial(tell, registry), lambda: None)
+        answer_parent(theirs, {METRICS: partial(tell, registry)}, lambda: None)
         workers.append(Worker(0, ours))
         told.append(theirs)
     registry = CollectorRegistry()
@@ -162,6 +162,6 @@ async def test_a_late_answer_is_passed_over() -> None:
 async def test_a_worker_whose_parent_is_gone_is_told() -> None:
     ours, theirs = socket.socketpair()
     orphaned = asyncio.Event()
-    tell_metrics(theirs, list, orphaned.set)
+    answer_parent(theirs, {}, orphaned.set)
     ours.close()
     await asyncio.wait_for(orphaned.wait(), 5)

@@ -5,18 +5,32 @@ Owns how long a connection lasts and which way it goes. Must not know what a req
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, NamedTuple
 
+from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.answering import refuse_connection
 from sockproxy.forwarding.express import Caller, Express, Outcome
 from sockproxy.forwarding.proxy import SERVE
 from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Proxy
+from sockproxy.forwarding.shared import Gate, Proxy, Trip
 from sockproxy.forwarding.stream import Stream, open_stream
+from sockproxy.judging.catalogue import STREAMS
 from sockproxy.judging.identity import Peer, Principal
 
 _SENT_AWAY_MAX = 100  # connections above the limits that are still answered; beyond that they are cut off
+
+
+class OpenStream(NamedTuple):
+    """A stream or tunnel that goes on. `is_old`: what it was decided by does not hold for its client any more."""
+
+    trip: Trip
+    is_old: bool
+
+    @property
+    def exchange(self) -> Exchange:
+        """What is known of its request."""
+        return self.trip.exchange
 
 
 class Connections:
@@ -74,6 +88,17 @@ class Connections:
         for caller in (*self._express.callers, *self._tasks.values()):
             if caller.peer is not None:
                 caller.go_by(gate_of(caller.peer))
+
+    def streams(self) -> Iterator[OpenStream]:
+        """The streams and tunnels that are open."""
+        for caller in self._tasks.values():
+            trip = caller.trip
+            if trip is None or trip.exchange.stage is not Stage.FORWARDED:
+                continue
+            classified, decision = trip.exchange.classified, trip.exchange.decision
+            operation = None if classified is None else classified.operation
+            if decision is not None and operation is not None and operation.traffic in STREAMS:
+                yield OpenStream(trip, decision.policy_revision != caller.gate.policy.revision)
 
     def send_away(self, sock: socket.socket, limit: str) -> None:
         """Answers one who is one too many; what they have sent is read, so that the answer arrives."""

@@ -21,7 +21,7 @@ from typing import Any
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange
 from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Heads, Known, KnownAnswer, Proxy, heads_for
+from sockproxy.forwarding.shared import Gate, Heads, Known, KnownAnswer, Proxy, Trip, heads_for
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
@@ -143,6 +143,7 @@ class Caller:
         "principal",
         "received_at",
         "sock",
+        "trip",
         "unsent",
     )
 
@@ -165,6 +166,7 @@ class Caller:
         self.on_closed = on_closed
         self.peer = peer
         self.line: Line | None = None
+        self.trip: Trip | None = None  # what the plain way carries for it
         self.known: Known | None = None
         self.head = b""  # as the client sent it
         self.unsent = b""  # what a slow client did not take of an answer

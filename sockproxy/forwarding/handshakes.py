@@ -7,7 +7,8 @@ what is served (`proxy`). Begin at `Handshakes.begin`.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 
 from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.shared import Gate, Proxy
@@ -15,6 +16,9 @@ from sockproxy.forwarding.tls import ServerTls, client_facts, open_secured
 from sockproxy.judging.identity import Peer, identify
 
 log = logging.getLogger(__name__)
+
+Introduce = Callable[[Peer, float], Awaitable[Peer]]
+"""Finds out what else is known of a peer that came at that time, in seconds since the epoch."""
 
 
 class Handshakes:
@@ -32,15 +36,16 @@ class Handshakes:
         sock: socket.socket,
         peer: Peer,
         leave: Callable[[], None],
+        introduce: Introduce | None = None,
     ) -> None:
         """Shakes hands with a client, whose gate is then chosen by what its certificate says, and serves it to its end. Then,
-        or when the handshake fails, `leave` is called."""
+        or when the handshake fails, `leave` is called. `introduce` finds out more of it, if that is asked for."""
         if len(self._tasks) >= self._proxy.limits.handshakes_max:
             self._proxy.observers.limit_hit("handshakes_max")
             sock.close()
             leave()
             return
-        task = self._proxy.loop.create_task(self._shake_hands(server, gate_of, sock, peer, leave))
+        task = self._proxy.loop.create_task(self._shake_hands(server, gate_of, sock, peer, leave, introduce))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -61,8 +66,9 @@ class Handshakes:
         sock: socket.socket,
         peer: Peer,
         leave: Callable[[], None],
+        introduce: Introduce | None,
     ) -> None:
-        proxy = self._proxy
+        proxy, came_at = self._proxy, time.time()
         is_served = False
         try:
             client, tls = await open_secured(
@@ -70,6 +76,8 @@ class Handshakes:
             )
             try:
                 known = peer._replace(**client_facts(tls)._asdict())
+                if introduce is not None:
+                    known = await introduce(known, came_at)
                 caller = self._connections.new_caller(sock, gate_of(known), identify(known), lambda _: leave(), known)
                 self._connections.go_on(client, caller)
                 is_served = True

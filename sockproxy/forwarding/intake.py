@@ -5,6 +5,7 @@ Owns how long and how large these may be. Must not know policies, nor what is do
 
 import asyncio
 import re
+from typing import NamedTuple
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
 from sockproxy.exchange import Exchange
@@ -19,6 +20,7 @@ _FORM_TYPES = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-
 # RFC 9110, 8.3.1: media-type = type "/" subtype parameters. Anything else is refused beside a body, since the engine folds
 # and trims it by Unicode: a dotted capital I makes a form of what is none here.
 _MEDIA_TYPE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++/[!#$%&'*+.^_`|~0-9A-Za-z-]++)[ \t]*+(?:;[\t -~]*+)?")
+_OF_LIMITS = frozenset({BadRequestReason.BODY_TOO_LARGE, BadRequestReason.TOO_MANY_BODIES})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -43,23 +45,58 @@ async def read_raw_head(proxy: Proxy, client: Stream) -> bytes:
         proxy.deadlines.stop(deadline)
 
 
-def check_no_form(head: RequestHead) -> None:
+def check_no_form(head: RequestHead) -> BadRequest | None:
+    """What is wrong with the media type of a body."""
     content_type = http1.field(head.fields, b"content-type")
     if content_type is None:
-        return
+        return None
     media_type = _MEDIA_TYPE.fullmatch(content_type)
     if media_type is None:
-        raise BadRequest(400, BadRequestReason.CONTENT_TYPE, "Content-Type is no media type")
+        return BadRequest(400, BadRequestReason.CONTENT_TYPE, "Content-Type is no media type")
     if media_type[1].lower() in _FORM_TYPES:
-        raise BadRequest(
-            400, BadRequestReason.CONTENT_TYPE, "a form as body is not forwarded: its fields would override the query"
-        )
+        detail = "a form as body is not forwarded: its fields would override the query"
+        return BadRequest(400, BadRequestReason.CONTENT_TYPE, detail)
+    return None
 
 
-async def read_body(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead) -> bytes:
-    """The body that a rule asks for. Raises BadRequest where it is too large, too slow, or ends within."""
+class Taken(NamedTuple):
+    """What became of a body that a rule asks for: `body`, or None and the reason why it was left with the client, all of it.
+    `head`: what is still to come of the request says this one."""
+
+    head: RequestHead
+    body: bytes | None
+    refusal: BadRequest | None = None
+
+
+async def take_body(proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, *, is_enforced: bool) -> Taken:
+    """The body that a rule asks for. Raises BadRequest where it is too slow, or ends within; and where it is too large or there
+    are too many, if that is enforced."""
+    kept = None if is_enforced else bytearray()
+    try:
+        body = await _read_body(proxy, client, exchange, head, kept)
+    except BadRequest as error:
+        if kept is None or error.reason not in _OF_LIMITS:
+            raise
+        # Lawful: it passes unjudged, so what was read goes back to where it came from.
+        exchange.bytes_in = 0
+        if not kept:
+            return Taken(head, None, error)
+        client.put_back(bytes(kept))
+        return Taken(_without_expectation(head), None, error)
+    return Taken(head._replace(framing=http1.NO_BODY, expects_continue=False), body)
+
+
+def _without_expectation(head: RequestHead) -> RequestHead:
+    """The same once the client was told to go on."""
+    fields = tuple(field for field in head.fields if field[0].lower() != b"expect")
+    return head._replace(fields=fields, expects_continue=False)
+
+
+async def _read_body(
+    proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, kept: bytearray | None
+) -> bytes:
     limits, held = proxy.limits, bytearray()
-    relay = Relay("downstream", client, None, BoundedCut(head.framing, limits.judged_body_bytes_max, held))
+    relay = Relay("downstream", client, None, BoundedCut(head.framing, limits.judged_body_bytes_max, held, kept))
     size_max = limits.judged_body_bytes_max if head.framing.kind is FramingKind.CHUNKED else head.framing.length
     if size_max > limits.judged_body_bytes_max:
         detail = f"the body is above {limits.judged_body_bytes_max} bytes"

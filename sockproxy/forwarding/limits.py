@@ -46,7 +46,8 @@ class Limits:
     """From a TLS connection's start to the end of its handshake: four messages, on any network. Above: closed."""
 
     handshakes_max: int = 256
-    """Handshakes under way; each takes a millisecond of CPU or two, so more would be too late. Above: closed."""
+    """Handshakes under way; each takes a millisecond of CPU or two, so more would be too late; and as many connections
+    of which the engine is asked which container they come from. Above: closed."""
 
     keep_alive_seconds: float = 600.0
     """A connection without a request; longer than the idle timeout of every known client. Then: closed."""
@@ -62,6 +63,15 @@ class Limits:
 
     engine_write_answer_seconds: float = 3600.0
     """Until the engine's head for a unary write: a stop waits as long as it was asked to, a prune takes minutes. Above: 504."""
+
+    inquiry_seconds: float = 10.0
+    """All that is asked of the engine to judge one request; an inspect waits for a start of its container. Above: denied."""
+
+    inquiry_bytes_max: int = 4 << 20
+    """The engine's answers to all that is asked for one request; an inspect has some 5 KiB. Above: denied."""
+
+    inquiry_questions_max: int = 64
+    """What is asked for one request: containers, volumes, paths; nobody mounts more. Above: denied."""
 
     tunnel_idle_seconds: float = 7 * 86400.0
     """A tunnel on which no byte moves either way; a terminal is left over a weekend on purpose, not for longer."""

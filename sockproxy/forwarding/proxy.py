@@ -12,28 +12,38 @@ from typing import Any
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone, RecordingRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
-from sockproxy.forwarding.answering import answer, refuse_above_limit, refuse_while_draining, reject
+from sockproxy.forwarding.answering import (
+    LIMIT_OF_REASON,
+    answer,
+    refuse_above_limit,
+    refuse_while_draining,
+    reject,
+)
 from sockproxy.forwarding.express import Caller, Line, Outcome, learn
-from sockproxy.forwarding.intake import check_no_form, read_body, read_raw_head
+from sockproxy.forwarding.inquiry import Inquiry
+from sockproxy.forwarding.intake import Taken, check_no_form, read_raw_head, take_body
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
-from sockproxy.forwarding.shared import Known, Proxy
+from sockproxy.forwarding.shared import Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import Traffic
+from sockproxy.judging.catalogue import STREAMS
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.judge import Judgement, judge
-from sockproxy.judging.policy import Effect, Policy, denial_message
+from sockproxy.judging.judge import Judgement, judge, would_be_refused
+from sockproxy.judging.policy import Effect, Mode, Policy, denial_message
+from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
 
 log = logging.getLogger(__name__)
-_STREAMS = frozenset({Traffic.STREAM, Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
 
 
 async def _serve_request(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Serves one request; True if the connection can carry another."""
     exchange = proxy.new_exchange(caller.gate, caller.principal)
-    return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller, exchange))
+    try:
+        return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller, exchange))
+    finally:
+        caller.trip = None
 
 
 async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange) -> bool:
@@ -42,19 +52,15 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
     judgement = _judge(proxy, gate.policy, exchange.principal, head)
-    if judgement.needs_body:
-        _name(exchange, head, judgement)
-        body = await read_body(proxy, client, exchange, head)
-        gate = caller.gate  # and what was slow to come, by what holds when all of it is there
-        judgement = _judge(proxy, gate.policy, exchange.principal, head, body)
-        head = head._replace(framing=http1.NO_BODY, expects_continue=False)  # from here on it has none of its own
+    if judgement.needs_body or judgement.decision.questions:
+        gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement)
     _note(exchange, head, judgement)
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await refuse_while_draining(proxy, client, exchange, head)
     operation = judgement.classified.operation
     record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
-    trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
+    caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
     if proxy.has_express and gate.may_learn:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     acting = _act(proxy, client, exchange, head, judgement, trip)
@@ -63,22 +69,73 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting)
 
 
-def _judge(
-    proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead, body: bytes | None = None
+async def _judge_wholly(
+    proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange, head: RequestHead, judgement: Judgement
+) -> tuple[Gate, RequestHead, Judgement]:
+    """Judges a request with all that its rules ask for: its body, and what the engine says. What was slow to come is judged by
+    the gate that holds when all of it is there, which is returned, and may ask for more."""
+    gate, inquiry = caller.gate, Inquiry(proxy)
+    taken: Taken | None = None
+    while True:
+        _name(exchange, head, judgement)
+        if judgement.needs_body and taken is None:
+            taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
+        elif not await inquiry.find(judgement.questions):
+            break  # nothing is open, or nothing more can be found out: it is decided
+        gate = caller.gate
+        judgement = _judge_taken(proxy, gate.policy, exchange.principal, head, taken, inquiry.found)
+    if taken is None:
+        return gate, head, judgement
+    if judgement.body is None:  # where nobody asks for it any more, the engine gets what was read
+        judgement = judgement._replace(body=taken.body)
+    return gate, taken.head, judgement
+
+
+def _judge_taken(
+    proxy: Proxy, policy: Policy, principal: Principal, head: RequestHead, taken: Taken | None, found: Findings
 ) -> Judgement:
-    """Names and decides the request, whose body was read if it was asked for. Raises BadRequest."""
+    """Decides a request whose body was read, if that was asked for; or, under mode shadow, could not be held."""
+    refusal = None if taken is None else taken.refusal
+    if refusal is not None and policy.mode is not Mode.SHADOW:
+        raise refusal  # the policy has changed meanwhile
+    judgement = _judge(proxy, policy, principal, head, None if taken is None else taken.body, found)
+    if refusal is None or not judgement.needs_body:
+        return judgement
+    proxy.observers.limit_hit(LIMIT_OF_REASON[refusal.reason])
+    return would_be_refused(judgement, refusal.detail)
+
+
+def _judge(
+    proxy: Proxy,
+    policy: Policy,
+    principal: Principal,
+    head: RequestHead,
+    body: bytes | None = None,
+    found: Findings = NOTHING_FOUND,
+) -> Judgement:
+    """Names and decides the request, with the body and the findings that were asked for so far. Raises BadRequest."""
     if len(head.target) > proxy.limits.target_bytes_max:
         detail = f"the target is above {proxy.limits.target_bytes_max} bytes"
         raise BadRequest(431, BadRequestReason.TARGET_TOO_LARGE, detail)
-    is_chunked, length = head.framing.kind is FramingKind.CHUNKED, head.framing.length
-    if is_chunked or length > 0:
-        check_no_form(head)
-    return judge(
-        *(proxy.catalogue, policy, principal, head.method, head.target),
+    kind, length = head.framing
+    is_chunked = kind is FramingKind.CHUNKED
+    refusal = check_no_form(head) if is_chunked or length > 0 else None
+    judgement = judge(
+        proxy.catalogue,
+        policy,
+        principal,
+        head.method,
+        head.target,
         content_length=None if is_chunked else max(length, 0),
         body=body,
         bodies=proxy.load_bodies() if policy.looks_inside else None,
+        found=found,
     )
+    if refusal is None:
+        return judgement
+    if policy.mode is not Mode.SHADOW:
+        raise refusal
+    return would_be_refused(judgement, refusal.detail)
 
 
 def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
@@ -109,7 +166,7 @@ async def _within_limits(
 ) -> bool:
     """Does what was decided, if the client may have it now; else refuses it."""
     operation, key, heads = judgement.classified.operation, caller.principal.key, caller.heads
-    is_stream = operation is not None and operation.traffic in _STREAMS
+    is_stream = operation is not None and operation.traffic in STREAMS
     is_paid = isinstance(heads, MeteredHeads) and heads.take_paid()
     refusal = meter.begin(key, is_stream=is_stream, is_paid=is_paid)
     if refusal is not None:
@@ -133,9 +190,11 @@ async def _act(
     try:
         proxy.observers.decided(exchange)
         if judgement.decision.effect is Effect.DENY:
-            operation = judgement.classified.operation
-            message = denial_message(operation.operation_id if operation else "", judgement.decision)
-            return await answer(proxy, client, exchange, head, Stage.DENIED, 403, message)
+            decision, operation = judgement.decision, judgement.classified.operation
+            # Of what is not there the client hears in the engine's own words, on which some rely.
+            message = decision.absent or denial_message(operation.operation_id if operation else "", decision)
+            status = 404 if decision.absent else 403
+            return await answer(proxy, client, exchange, head, Stage.DENIED, status, message)
         return await trip.run()
     except (AuditRefused, RecordingRefused) as error:
         return await answer(proxy, client, exchange, head, Stage.REFUSED, 503, f"sockproxy: {error}")
@@ -146,7 +205,7 @@ async def _act(
         exchange.detail = error.detail
         return await answer(proxy, client, exchange, head, Stage.REFUSED, error.status, f"sockproxy: {error.detail}")
     except PeerGone as error:
-        exchange.detail = str(error)
+        exchange.detail = exchange.detail or str(error)
         proxy.complete(exchange, Stage.FAILED)
         return False
 

@@ -202,18 +202,22 @@ def response_cut(framing: Framing, *, knows_chunks: bool) -> Cut:
 
 
 class BoundedCut:
-    """A body that goes nowhere, up to `bytes_max` of it; above that it raises BadRequest (413). `held` gets its bytes."""
+    """A body that goes nowhere, up to `bytes_max` of it; above that it raises BadRequest (413). `held` gets its bytes, `kept`
+    all that came, framing included, of which there may be twice as much."""
 
-    __slots__ = ("_bytes_max", "_cut", "_held")
+    __slots__ = ("_bytes_max", "_cut", "_held", "_kept")
     sight = Sight.PASSING
     ends_with_connection = False
     unseen_max = 0
 
-    def __init__(self, framing: Framing, bytes_max: int, held: bytearray | None = None) -> None:
+    def __init__(
+        self, framing: Framing, bytes_max: int, held: bytearray | None = None, kept: bytearray | None = None
+    ) -> None:
         is_chunked = framing.kind is FramingKind.CHUNKED
         self._cut: Cut = ChunkedCut(WITHOUT_CHUNKS) if is_chunked else LengthCut(framing.length)
         self._bytes_max = bytes_max
         self._held = held
+        self._kept = kept
 
     @property
     def is_done(self) -> bool:
@@ -227,10 +231,12 @@ class BoundedCut:
         raise RuntimeError("the bytes must be counted")
 
     def cut(self, data: Data) -> tuple[Data, int]:
+        if self._kept is not None:
+            self._kept += data
         payload, consumed = self._cut.cut(data)
         if self._held is not None:
             self._held += payload
-        if self._cut.count > self._bytes_max:
+        if self._cut.count > self._bytes_max or (self._kept and len(self._kept) > len(data) + 2 * self._bytes_max):
             raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, f"the body is above {self._bytes_max} bytes")
         return b"", consumed
 

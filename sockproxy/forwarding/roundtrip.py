@@ -38,6 +38,7 @@ class RoundTrip:
 
     __slots__ = (
         "_client",
+        "_download",
         "_exchange",
         "_head",
         "_operation",
@@ -45,6 +46,7 @@ class RoundTrip:
         "_record",
         "_recording",
         "_sent_on",
+        "_tunnelled",
         "_upload",
         "_upload_deadline",
         "_upstream",
@@ -69,6 +71,8 @@ class RoundTrip:
         self._operation = judgement.classified.operation
         self.request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
         self._upload: Relay | None = None
+        self._download: Relay | None = None
+        self._tunnelled: Relay | None = None  # from the client, once there is a tunnel
         self._upload_deadline: Deadline | None = None
         self._sent_on = sent_on
         self._upstream = sent_on
@@ -93,6 +97,31 @@ class RoundTrip:
         finally:
             self._unlink(is_reusable=is_reusable)
             self._end_recording()
+
+    @property
+    def exchange(self) -> Exchange:
+        """What it carries."""
+        return self._exchange
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the client's body and tunnel that came so far."""
+        return sum(relay.count for relay in (self._upload, self._tunnelled) if relay is not None)
+
+    @property
+    def bytes_out(self) -> int:
+        """The same of the engine's."""
+        return 0 if self._download is None else self._download.count
+
+    def end(self, detail: str) -> None:
+        """Cuts off both sides at once. The record of how it ended says `detail` where else the reason of the decision is."""
+        exchange = self._exchange
+        exchange.detail = detail
+        if exchange.decision is not None:
+            exchange.decision = exchange.decision._replace(detail=detail)
+        self._client.abort()
+        if self._upstream is not None:
+            self._upstream.abort()
 
     # --- there
 
@@ -252,6 +281,7 @@ class RoundTrip:
         exchange.status = answer.status
         client.write(http1.serialise_response_head(minor, answer.status, answer.reason, fields, framing))
         download = Relay("upstream", upstream, client, response_cut(answer.framing, knows_chunks=minor >= 1))
+        self._download = download
         download.start()
         try:
             await download.wait()
@@ -276,6 +306,7 @@ class RoundTrip:
         upstream.on_lost = self._engine_lost
         down = Relay("upstream", upstream, client, self._output_cut(), lambda: _pass_end(upstream, client))
         up = Relay("downstream", client, upstream, self._input_cut(), lambda: _pass_end(client, upstream))
+        self._download, self._tunnelled = down, up
         idle = proxy.deadlines.start(
             proxy.limits.tunnel_idle_seconds, self._tunnel_is_idle, lambda: up.count + down.count
         )
@@ -293,8 +324,8 @@ class RoundTrip:
         finally:
             proxy.ended_tunnels.discard(up)
             proxy.deadlines.stop(idle)
-            exchange.bytes_in += up.count + (self._upload.count if self._upload is not None else 0)
-            exchange.bytes_out = down.count
+            exchange.bytes_in += self.bytes_in
+            exchange.bytes_out = self.bytes_out
             self._end_recording()
         proxy.complete(exchange, Stage.ANSWERED)
         return False

@@ -4,6 +4,7 @@ Owns these values and nothing that is done with them. Must not know how a connec
 `roundtrip`), nor what an observer does. Begin at `Proxy`.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -13,12 +14,13 @@ from sockproxy.exchange import Exchange, Served, Stage, exchange_id
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.hostpaths import HostPaths
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.clients import Match, first_of
+from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
@@ -27,6 +29,10 @@ from sockproxy.wire import http1
 from sockproxy.wire.http1 import RequestHead
 
 _UNLIMITED = ClientLimits()
+
+INQUIRIES_MAX = 32
+"""Requests for which the engine is asked at a time, so that nobody keeps it busy with these alone. Others wait; where they wait
+too long, `inquiry_seconds` ends it."""
 
 
 class Observers(Protocol):
@@ -67,6 +73,21 @@ class Recorder(Protocol):
     def begin(self, exchange: Exchange, record: Record) -> Recording: ...
 
     def end(self, exchange: Exchange, recording: Any) -> None: ...
+
+
+class Trip(Protocol):
+    """A request that is on its way, as others may know of it."""
+
+    @property
+    def exchange(self) -> Exchange: ...
+
+    @property
+    def bytes_in(self) -> int: ...
+
+    @property
+    def bytes_out(self) -> int: ...
+
+    def end(self, detail: str) -> None: ...
 
 
 class Known(NamedTuple):
@@ -149,6 +170,7 @@ class Entrance:
         }
         self._gates = [(client.match, self._gate(client)) for client in clients]
         self.for_all = next((gate for match, gate in self._gates[:1] if not match.asked), None)
+        self.asks_engine = frozenset[str]().union(*(asks_engine(client.match) for client in clients))
 
     @property
     def policies(self) -> list[Policy]:
@@ -200,6 +222,8 @@ class Proxy:
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
+        self.inquiries = asyncio.Semaphore(INQUIRIES_MAX)
+        self.host_paths = HostPaths()
         self.held_bytes_max = 0  # what the bodies that are being held may come to
         self.known_answers: dict[bytes, KnownAnswer] = {}
         self._id_prefix = id_prefix

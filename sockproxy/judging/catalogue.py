@@ -93,6 +93,10 @@ class Traffic(StrEnum):
     UPGRADE = "upgrade"
 
 
+STREAMS = frozenset({Traffic.STREAM, Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
+"""What may live for days."""
+
+
 class ApiVersion(NamedTuple):
     """A version of the Engine API, ordered by its numbers."""
 

@@ -7,7 +7,8 @@ All that a match asks has to hold; a fact that is not known meets nothing. `*` s
 
     uid, gid          of a unix peer: the user and the group that its process ran with when it connected
     exe               a pattern over the path of its executable; `*` includes slashes
-    container         the id of the container that it runs in: its beginning, or a pattern
+    container         the container that it runs in: the beginning of its id, or a pattern over that; or a pattern over its
+                      name, and patterns over its labels' values, all of which it must have
     tls_subject       of a client certificate: one attribute ("CN=ci-*": all of that type have to fit), or the whole
                       subject as RFC 4514 writes it ("CN=ci-*,O=Example"), part by part
     tls_san           a pattern over one of its alternative names, with its kind: "DNS:*.example.com"
@@ -18,14 +19,24 @@ All that a match asks has to hold; a fact that is not known meets nothing. `*` s
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple
 
 from sockproxy.judging.identity import Peer, host_of
 
-Wanted = int | str | tuple[str, ...] | IPv4Network | IPv6Network
-"""What one key of a match asks: a number, a pattern, the patterns of a subject's parts, a network."""
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What is asked of a container beside its id. `name`: a pattern, "" for any."""
+
+    name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+Wanted = int | str | tuple[str, ...] | Resident | IPv4Network | IPv6Network
+"""What one key of a match asks: a number, a pattern, the patterns of a subject's parts, a container, a network."""
 
 SAN_KINDS = ("DNS", "URI", "IP", "email")
 
@@ -52,6 +63,15 @@ def holds(match: Match, peer: Peer) -> bool:
 def first_of(matches: Iterable[Match], peer: Peer) -> int | None:
     """The place of the first match that holds; None if none does."""
     return next((at for at, match in enumerate(matches) if holds(match, peer)), None)
+
+
+def asks_engine(match: Match) -> frozenset[str]:
+    """Of which kinds of peers only the engine can tell whether they are meant: a unix peer's container is known by its control
+    group, but not its name, and nothing of the container of a tcp peer."""
+    wanted = dict(match.asked).get("container")
+    if wanted is None:
+        return frozenset()
+    return frozenset({"unix", "tcp"}) if isinstance(wanted, Resident) else frozenset({"tcp"})
 
 
 def parse_key(key: str, value: str | int) -> Wanted:
@@ -135,7 +155,12 @@ def _is_exe(wanted: Wanted, peer: Peer) -> bool:
 
 
 def _is_container(wanted: Wanted, peer: Peer) -> bool:
-    return _fits(peer.container, wanted)
+    if not isinstance(wanted, Resident):
+        return _fits(peer.container, wanted)
+    if wanted == Resident() or (wanted.name and not _fits(peer.container_name, wanted.name)):
+        return False
+    labels = dict(peer.container_labels)
+    return all(_fits(labels.get(name), value) for name, value in wanted.labels)
 
 
 def _is_subject(wanted: Wanted, peer: Peer) -> bool:
@@ -202,8 +227,8 @@ def _comparable_san(name: str) -> str:
     return name if not name.startswith("DNS:") else f"DNS:{name[4:].lower()}"  # RFC 4343: names ignore case
 
 
-Kind = Literal["unix", "tcp", "certificate"]
-"""Of whom a fact is known: unix peers, tcp peers, peers with a client certificate."""
+Kind = Literal["unix", "tcp", "certificate", "any"]
+"""Of whom a fact is known: unix peers, tcp peers, peers with a client certificate, or all."""
 
 
 class Key(NamedTuple):
@@ -218,7 +243,7 @@ KEYS: Mapping[str, Key] = {
     "uid": Key("unix", _parse_number, _is_uid),
     "gid": Key("unix", _parse_number, _is_gid),
     "exe": Key("unix", _parse_pattern, _is_exe),
-    "container": Key("unix", _parse_container, _is_container),
+    "container": Key("any", _parse_container, _is_container),
     "tls_subject": Key("certificate", _parse_subject, _is_subject),
     "tls_san": Key("certificate", _parse_san, _is_san),
     "spiffe_id": Key("certificate", _parse_spiffe_id, _is_spiffe_id),

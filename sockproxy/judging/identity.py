@@ -26,6 +26,9 @@ class Peer(NamedTuple):
     """The certificate's alternative names, each with its kind: `DNS:ci.example.com`, `URI:spiffe://...`."""
     tls_fingerprint: str | None = None
     """The SHA-256 of the certificate, in hexadecimal."""
+    container_name: str | None = None
+    """As the engine knows it; like the labels only where a listener's clients are told apart by it."""
+    container_labels: tuple[tuple[str, str], ...] = ()
 
 
 class Principal(NamedTuple):

@@ -8,12 +8,14 @@ operation does is judged as both. Must not know sockets or where the answer goes
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import orjson
+
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, Target, parse_target
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import Bodies, Payload, Query, read_query
-from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, decide
-from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, Reason, decide
+from sockproxy.judging.requirements.facts import NOTHING_FOUND, Facts, Findings, Question
 from sockproxy.judging.requirements.places import SERVICES
 
 IGNORED_BODY_BYTES = 7
@@ -33,7 +35,8 @@ CREATES_TOO = f"a start with a body is a {_CREATE}, too"
 class Judgement(NamedTuple):
     """What a request is and whether it may pass. `body` is what the engine gets in the place of the client's, where that was
     judged. `needs_body`: a rule asks for the body; as long as that is not judged, the request is denied. `facts`: what rules
-    were asked about; without them, any request of the same head is decided alike."""
+    were asked about; without them, any request of the same head is decided alike. In `target` and `body` what was looked at
+    stands by its whole id; `classified` has the name that the client gave it."""
 
     target: Target
     classified: Classified
@@ -41,6 +44,11 @@ class Judgement(NamedTuple):
     body: bytes | None = None
     needs_body: bool = False
     facts: Facts | None = None
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What has to be found out before the rules can say more. As long as they are open, they do not allow."""
+        return self.decision.questions
 
     @property
     def is_of_head(self) -> bool:
@@ -66,10 +74,11 @@ def judge(
     content_length: int | None = 0,
     body: bytes | None = None,
     bodies: Bodies | None = None,
+    found: Findings = NOTHING_FOUND,
 ) -> Judgement:
     """Reads, names and decides one request. `content_length`: of the body behind the head, None if that is not known. `body`:
-    that body, once it was asked for; without `bodies`, which read it, nothing that needs one is allowed. Raises BadRequest for
-    what can be read in more than one way."""
+    that body, once it was asked for; without `bodies`, which read it, nothing that needs one is allowed. `found`: answers to
+    the `questions` of earlier judgements. Raises BadRequest for what can be read in more than one way."""
     target = parse_target(method, raw_target)
     classified = catalogue.classify(method, target.path, target.version)
     request = AccessRequest(principal, classified, target.version, method, target.path)
@@ -84,8 +93,25 @@ def judge(
     if reads_body and (bodies is None or (body is None and _has_json(bodies, classified))):
         return Judgement(target, classified, decide(policy, request), needs_body=True)
     body = body if reads_body else None
-    decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body)
-    return Judgement(target, classified, decision, body, facts=facts)
+    decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body, found)
+    if not found or decision.effect is Effect.DENY or policy.mode is Mode.SHADOW:
+        return Judgement(target, classified, decision, body, facts=facts)
+    # Imported here and not above: most policies ask for nothing, and a serving process is smaller without.
+    from sockproxy.judging.pinning import pin
+
+    pinned = pin(catalogue, target, classified, method, facts)
+    if pinned.body is not facts.body:
+        body = orjson.dumps(pinned.body)
+    return Judgement(pinned.target, classified, decision, body, facts=facts)
+
+
+def would_be_refused(judgement: Judgement, detail: str) -> Judgement:
+    """Under mode shadow, of a request that would be refused before any rule is asked: it passes as it came, unjudged."""
+    return judgement._replace(decision=_as_refused(judgement.decision, detail), body=None, needs_body=False)
+
+
+def _as_refused(decision: Decision, detail: str) -> Decision:
+    return decision._replace(reason=Reason.BAD_REQUEST, detail=detail, rule="", shadow=Effect.DENY, questions=())
 
 
 def starts_with_host_config(classified: Classified, version: ApiVersion | None) -> bool:
@@ -119,10 +145,16 @@ def _has_json(bodies: Bodies, classified: Classified) -> bool:
 
 
 def _look_inside(
-    catalogue: Catalogue, bodies: Bodies | None, policy: Policy, request: AccessRequest, query: str, body: bytes | None
+    catalogue: Catalogue,
+    bodies: Bodies | None,
+    policy: Policy,
+    request: AccessRequest,
+    query: str,
+    body: bytes | None,
+    found: Findings,
 ) -> tuple[Decision, bytes | None, Facts]:
     """The decision on a request that is looked into, the body that the engine gets, and what was found."""
-    facts = _facts(request, read_query(query), {})
+    facts = _facts(request, read_query(query), {}, found)
     operation_id = facts.operation_id
     payload = Payload({}, b"")
     try:
@@ -132,7 +164,7 @@ def _look_inside(
         if policy.mode is not Mode.SHADOW:
             raise
         # Under mode shadow everything passes, as it came; what is told is what would have been.
-        return decide(policy, request)._replace(detail=error.detail), body, facts
+        return _as_refused(decide(policy, request), error.detail), body, facts
     data = payload.data if isinstance(payload.data, dict) else {}
     facts = facts._replace(body=data)
     decision = decide(policy, request, facts)
@@ -143,11 +175,11 @@ def _look_inside(
     return decision, payload.canonical, facts
 
 
-def _facts(request: AccessRequest, query: Query, body: Mapping[str, Any]) -> Facts:
+def _facts(request: AccessRequest, query: Query, body: Mapping[str, Any], found: Findings) -> Facts:
     operation, _, resource_kind, resource = request.classified
     operation_id = "" if operation is None else operation.operation_id
     of_head = (operation, request.method, request.path, resource_kind)
-    return Facts(operation_id, request.api_version, request.principal, resource, query, body, *of_head)
+    return Facts(operation_id, request.api_version, request.principal, resource, query, body, *of_head, found)
 
 
 def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
@@ -175,12 +207,14 @@ def _decide_too(
     catalogue: Catalogue, policy: Policy, request: AccessRequest, first: Decision, facts: Facts | None, also: Also
 ) -> Decision:
     """The decision on a request that does what another operation does, too: both must be allowed."""
-    if first.effect is Effect.DENY:
+    if first.effect is Effect.DENY and not first.questions:
         return first  # one mount denies; a body may have thousands
     request = _as(also.operation_id, catalogue, request)
-    second = decide(policy, request, facts and _facts(request, facts.query, also.body))
-    if second.effect is Effect.ALLOW and second.shadow is not Effect.DENY:
+    second = decide(policy, request, facts and _facts(request, facts.query, also.body, facts.found))
+    if second.effect is Effect.ALLOW and second.shadow is not Effect.DENY and not second.questions:
         return first
+    if first.questions and second.questions:
+        return first._replace(questions=tuple(dict.fromkeys(first.questions + second.questions)))
     return second._replace(detail=f"{also.told}: {second.detail}")
 
 

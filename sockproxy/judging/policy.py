@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 from sockproxy.judging.catalogue import Access, ApiVersion, Catalogue, Classified, Operation
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import UnknownFields
-from sockproxy.judging.requirements.facts import Check, Facts, Unmet
+from sockproxy.judging.requirements.facts import Check, Facts, NotAsked, NotFoundOut, Question, Unmet
 
 
 class Effect(StrEnum):
@@ -75,6 +75,7 @@ class Reason(StrEnum):
     UNKNOWN_OPERATION = "unknown-operation"
     NOT_IN_API_VERSION = "not-in-api-version"
     NO_CLIENT = "no-client"
+    BAD_REQUEST = "bad-request"  # under mode shadow only: what would have been refused before a rule was asked
 
 
 class Named(StrEnum):
@@ -111,6 +112,7 @@ UNKNOWN_SELECTOR = "@unknown"
 NOBODY = "no-client"
 """The name of the policy for those who are none of a listener's clients; no other may have it."""
 _PATTERN = re.compile(r"[A-Za-z0-9*?]{1,64}", re.ASCII)
+_QUESTIONS_SHOWN = 3  # a line has room for so many
 _NOT_ASKED = Unmet("the request", "was not looked into, and a rule requires something of it")
 
 
@@ -126,7 +128,9 @@ class AccessRequest(NamedTuple):
 
 class Decision(NamedTuple):
     """What happens (`effect`) and why. `detail` is one line for people, `rule` is empty where no rule decided, `shadow`
-    is what would have happened: under mode shadow always, else where a rule in shadow makes the difference."""
+    is what would have happened: under mode shadow always, else where a rule in shadow makes the difference. `questions`:
+    what must be found out before anything else may be decided. `absent`: it is denied only since what it names is not there,
+    in the engine's words."""
 
     effect: Effect
     reason: Reason
@@ -135,6 +139,8 @@ class Decision(NamedTuple):
     policy: str
     policy_revision: str
     shadow: Effect | None
+    questions: tuple[Question, ...] = ()
+    absent: str = ""
 
     @property
     def verdict(self) -> Effect:
@@ -201,12 +207,14 @@ class Rules(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """Which rules hold for one request; `unmet`: what fails where the one that came closest does not."""
+    """Which rules hold for one request; `unmet`: what fails where the one that came closest does not; `questions`: what has
+    to be found out to say whether one does."""
 
     deny: Rule | None
     allow: Rule | None
     closest: Rule | None = None
     unmet: Unmet | None = None
+    questions: tuple[Question, ...] = ()
 
 
 _NO_RULES = Rules(None, (), None)
@@ -318,6 +326,9 @@ def _judge(
         policy=policy.name,
         policy_revision=policy.revision,
         shadow=verdict if is_shadow or effect is not verdict else None,
+        # An API version that is not admitted decides, whatever would be found out.
+        questions=holding.questions if is_admitted else (),
+        absent=holding.unmet.absent if reason is Reason.REQUIREMENT and holding.unmet is not None else "",
     )
 
 
@@ -349,7 +360,16 @@ def _weigh(rules: Rules, facts: Facts | None) -> Holding:
     if rules.allow is not None:
         return Holding(None, rules.allow)
     closest, unmet = min(tried, key=lambda one: len(one[1]))
-    return Holding(None, None, closest, unmet[0])
+    # What is not there is told only where nothing else fails: else a client would learn of it what it may not ask for.
+    # Before that, what fails whatever would be found out.
+    told = min(unmet, key=lambda one: (bool(one.absent), bool(one.questions)))
+    return Holding(None, None, closest, told, _open_questions(unmet for _, unmet in tried))
+
+
+def _open_questions(tried: Iterable[list[Unmet]]) -> tuple[Question, ...]:
+    """What has to be found out: of the rules of which nothing is known to fail, and of no other."""
+    still_open = (unmet for unmet in tried if all(one.questions for one in unmet))
+    return tuple(dict.fromkeys(question for unmet in still_open for one in unmet for question in one.questions))
 
 
 def ask_rule(rule: Rule, facts: Facts | None) -> list[Unmet]:
@@ -363,6 +383,11 @@ def ask_rule(rule: Rule, facts: Facts | None) -> list[Unmet]:
 def _ask(requirement: Requirement, facts: Facts) -> Unmet | None:
     try:
         return requirement.check(facts)
+    except NotAsked as missing:
+        asked = ", ".join(map(str, missing.questions[:_QUESTIONS_SHOWN]))
+        return Unmet(requirement.key, f"needs what the engine says of {asked}", questions=missing.questions)
+    except NotFoundOut as unknown:
+        return Unmet(requirement.key, f"cannot be told: {unknown.question}: {unknown.failure}")
     except Exception:  # noqa: BLE001
         # Lawful: what cannot be evaluated counts against the request, whatever the reason.
         return Unmet(requirement.key, "cannot be evaluated for this request")
@@ -448,9 +473,9 @@ def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
     )
 
 
-def policy_of_nobody(catalogue: Catalogue) -> Policy:
+def policy_of_nobody(catalogue: Catalogue, mode: Mode = Mode.ENFORCE) -> Policy:
     """What those meet who are none of a listener's clients: it denies everything, and says why."""
-    policy = replace(compile_policy(NOBODY, catalogue), is_of_nobody=True)
+    policy = replace(compile_policy(NOBODY, catalogue, mode=mode), is_of_nobody=True)
     return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
 
 

@@ -2,7 +2,8 @@
 
 Owns the order of starting and stopping. Begin at `serve`; `Service` is what runs, and what the demo and tests start, too.
 SIGTERM and SIGINT drain: no new connections, what is under way is finished up to a limit, the audit is flushed, exit 0.
-SIGHUP takes the policies anew from the configuration (a bad one keeps the old) and reopens the audit files.
+SIGHUP takes the policies anew from the configuration (a bad one keeps the old) and reopens the audit files; so does a change of
+the files that it was read from, but for the audit files.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,11 @@ from sockproxy import __version__
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.connections import Connections
+from sockproxy.forwarding.containers import Containers
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.handshakes import Handshakes
+from sockproxy.forwarding.introductions import Introductions
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.listener import (
     Census,
@@ -42,24 +45,31 @@ from sockproxy.forwarding.listener import (
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
-from sockproxy.judging.policy import policy_of_nobody
-from sockproxy.operating.config import Config, RecordingsConfig
+from sockproxy.judging.identity import Peer, Principal
+from sockproxy.judging.policy import Mode, policy_of_nobody
+from sockproxy.operating.config import Config, Files, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.observers import Observers
+from sockproxy.operating.reloading import Load, Reloading
 from sockproxy.operating.saturation import limits_used
+from sockproxy.operating.streams import StreamControl, end_stream, log_old_streams, merge_streams, tell_streams
 from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail
 from sockproxy.operating.twins import PYTHON, find_twins
+from sockproxy.operating.watching import FileWatch
 from sockproxy.operating.workers import (
+    END_STREAM,
+    METRICS,
+    STREAMS,
+    Answers,
     Inquiry,
     Worker,
+    answer_parent,
     end_with_parent,
     fork_workers,
     supervise,
-    tell_metrics,
     trail_of,
 )
-from sockproxy.recording.event import rfc3339
 from sockproxy.recording.metrics import Metrics, Registry, States, Sum, tell
 
 if TYPE_CHECKING:
@@ -69,11 +79,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
-_CONFIGURATION = "configuration"
 _SHIPPING_SECONDS = 3.0  # for what still waits for a collector at the end; stopping a container takes ten at most
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
-Reload = Callable[[], Config]
 Sockets = Mapping[str, list[socket.socket]]
 """The bound sockets of each listener, by its name."""
 
@@ -119,9 +127,11 @@ class Service:
         )
         self.readiness = twins.make_readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)
-        nobody = policy_of_nobody(self.proxy.catalogue)
+        nobody = policy_of_nobody(self.proxy.catalogue, Mode.ENFORCE if learn is None else Mode.SHADOW)
         self.tls = load_tls(config)
         self.handshakes = Handshakes(self.proxy, self.connections)
+        self.containers = Containers(self.engine, config.limits)
+        self.introductions = Introductions(self.proxy, self.connections, self.containers)
         self.entrances = {
             one.name: Entrance(one.name, one.clients, nobody, has_express=one.tls is None) for one in config.listeners
         }
@@ -137,17 +147,30 @@ class Service:
         ]
         self._chores: list[asyncio.Task[None]] = []
         self._shipping: list[asyncio.Task[None]] = []
-        self._reload_failures: dict[str, str] = {}  # what could not be taken -> why
+        self._reloading = Reloading(config, self.tls, self.metrics, self._take, self.trail.reopen)
 
     def _enter(self, entrance: Entrance) -> Enter:
-        enter, gate_of = self.connections.enter, entrance.gate_of
+        enter, introduce, gate_of = self.connections.enter, self.introductions.begin, entrance.gate_of
         tls = self.tls.get(entrance.name)
         if tls is not None:
-            begin = partial(self.handshakes.begin, tls, gate_of)
-            return lambda sock, peer, principal, on_closed: begin(sock, peer, partial(on_closed, principal))
-        return lambda sock, peer, principal, on_closed: enter(
-            sock, entrance.for_all or gate_of(peer), principal, on_closed, peer
-        )
+            begin, introduce_secured = partial(self.handshakes.begin, tls, gate_of), partial(self._introduce, entrance)
+            return lambda sock, peer, principal, on_closed: begin(
+                sock, peer, partial(on_closed, principal), introduce_secured
+            )
+
+        def enter_plain(
+            sock: socket.socket, peer: Peer, principal: Principal, on_closed: Callable[[Principal], None]
+        ) -> None:
+            gate = entrance.for_all
+            if gate is None and peer.kind in entrance.asks_engine:
+                introduce(gate_of, sock, peer, principal, on_closed)
+            else:
+                enter(sock, gate or gate_of(peer), principal, on_closed, peer)
+
+        return enter_plain
+
+    async def _introduce(self, entrance: Entrance, peer: Peer, came_at: float) -> Peer:
+        return await self.containers.introduce(peer, came_at) if peer.kind in entrance.asks_engine else peer
 
     def _states(self) -> States:
         """What the metrics ask of all others, each time that somebody wants to see them."""
@@ -202,6 +225,7 @@ class Service:
         for listener in self.listeners:
             listener.stop_accepting()
         self.handshakes.cancel()
+        self.introductions.cancel()
         self.connections.drain()
         for chore in self._chores:
             chore.cancel()
@@ -216,54 +240,26 @@ class Service:
             await shipper.finish(task, _SHIPPING_SECONDS)
         self._save_learnt()
 
-    def reload(self, load: Reload) -> None:
-        """Takes the clients and policies of a new configuration; whatever else has changed needs a restart, and is named."""
+    def reload(self, load: Load, changed: Sequence[str] = ()) -> Files:
+        """Takes a configuration anew; the files that were read."""
         self._save_learnt()
-        try:
-            config = load()
-            self.trail.reopen()
-        except (ConfigError, OSError) as error:
-            self._failed_to_load(_CONFIGURATION, error)  # lawful: the old configuration stays
-            return
-        self._take(config)
-        self._reload_failures.pop(_CONFIGURATION, None)
-        self._refresh_tls()
-        self._tell_reload()
-        changed = _needs_restart(self.config, config)
-        log.info("reloaded", extra={"needs_restart": ",".join(changed)} if changed else {})
+        return self._reloading.reload(load, changed)
+
+    @property
+    def streams(self) -> StreamControl:
+        """What may be done with the open ones."""
+        return StreamControl(partial(tell_streams, self.connections), partial(end_stream, self.connections))
 
     def _save_learnt(self) -> None:
         if self.apprentice is not None:
             self.apprentice.save()
 
-    def _refresh_tls(self) -> None:
-        """Takes certificates whose files have changed."""
-        for name, tls in self.tls.items():
-            try:
-                is_new = tls.refresh()
-            except OSError as error:
-                self._failed_to_load(name, error)  # lawful: the old certificates stay
-                continue
-            was_bad = self._reload_failures.pop(name, None) is not None
-            if is_new or was_bad:
-                self._tell_reload()
-                log.info("certificate-reloaded", extra={"listener": name, "not_after": rfc3339(tls.not_after)})
-
-    def _failed_to_load(self, what: str, error: Exception) -> None:
-        """Says once why something new was not taken; the metric says it as long as it lasts."""
-        if what == _CONFIGURATION or self._reload_failures.get(what) != str(error):
-            log.error("reload-failed", extra={"reason": str(error)})
-        self._reload_failures[what] = str(error)
-        self._tell_reload()
-
-    def _tell_reload(self) -> None:
-        self.metrics.config_reload(success=not self._reload_failures, time=time.time())
-
-    def _take(self, config: Config) -> None:
+    def _take(self, config: Config) -> int:
         for listener in config.listeners:
             if listener.name in self.entrances:
                 self.entrances[listener.name].take(listener.clients)
         self.connections.lead(lambda peer: self.entrances[peer.listener].gate_of(peer))
+        return log_old_streams(self.connections)
 
     async def _watch_engine(self) -> None:
         was_up: bool | None = None
@@ -277,7 +273,7 @@ class Service:
                     extra={"engine": str(self.config.engine)},
                 )
             was_up = is_up
-            self._refresh_tls()
+            self._reloading.refresh_tls()
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
@@ -301,17 +297,6 @@ def _recorder(config: RecordingsConfig | None) -> "Terminals | None":
     except OSError as error:
         message = f"cannot be made: {error.strerror or error}"
         raise ConfigError((Finding(config.directory, 0, "recordings.directory", message),)) from error
-
-
-def _needs_restart(old: Config, new: Config) -> list[str]:
-    changed = [
-        name
-        for name in ("engine", "admin", "audit", "limits", "recordings")
-        if getattr(old, name) != getattr(new, name)
-    ]
-    if [(one.address, one.tls) for one in old.listeners] != [(one.address, one.tls) for one in new.listeners]:
-        changed.append("listeners")
-    return changed
 
 
 def load_tls(config: Config) -> dict[str, ServerTls]:
@@ -341,42 +326,60 @@ def files_of(sockets: Sockets) -> tuple[SocketFile, ...]:
 
 def serve(
     config: Config,
-    reload: Reload,
+    load: Load,
     workers: int = 1,
     on_started: Callable[[Service], None] | None = None,
     learn: str | None = None,
+    files: Files | None = None,
 ) -> int:
-    """Runs until SIGTERM or SIGINT; the exit code. `on_started` is told when one worker serves. `learn`: the file of the
-    policy that is learnt, by one worker only. Raises ConfigError, OSError, LookupError where it cannot start."""
+    """Runs until SIGTERM or SIGINT; the exit code. `load` reads the configuration anew; `files`: those that it was read from,
+    which are watched. `on_started` is told when one worker serves. `learn`: the file of the policy that is learnt, by one
+    worker only. Raises ConfigError, OSError, LookupError where it cannot start."""
     raise_descriptor_limit(config)
     load_tls(config)  # what is wrong with it is told here, and not by each worker
     sockets = bind_all(config)
-    files = files_of(sockets)
+    socket_paths = files_of(sockets)
     try:
         if workers > 1:
-            return _serve_by_workers(config, reload, sockets, workers)
-        uvloop.run(_run(config, reload, sockets, on_started, learn))
+            return _serve_by_workers(config, load, sockets, workers, files)
+        uvloop.run(_run(config, load, sockets, on_started, learn, files))
         return 0
     finally:
         # All is done: who asks again must not make it look like a failure.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        remove_socket_files(files)
+        remove_socket_files(socket_paths)
 
 
 async def _run(
     config: Config,
-    reload: Reload,
+    load: Load,
     sockets: Sockets,
     on_started: Callable[[Service], None] | None = None,
     learn: str | None = None,
+    files: Files | None = None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop, asked_early = stop_signal(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked_early.set)
     async with running(config, sockets, learn) as service:
-        loop.add_signal_handler(signal.SIGHUP, service.reload, reload)
+        watch: FileWatch | None = None
+
+        def reload(changed: Sequence[str] = ()) -> None:
+            read = service.reload(load, changed)
+            if watch is not None:
+                watch.take(read)
+
+        def on_change(changed: list[str]) -> None:
+            with suppress(RuntimeError):  # lawful: the loop has ended, and there is nothing left to be reloaded
+                loop.call_soon_threadsafe(reload, changed)
+
+        if files:
+            watch = FileWatch(on_change)
+            watch.take(files)
+            watch.start()
+        loop.add_signal_handler(signal.SIGHUP, reload)
         if asked_early.is_set():
-            service.reload(reload)
+            reload()
         if on_started is not None:
             on_started(service)
         # What was made until now lives as long as the process: the collector need not look at it again.
@@ -384,16 +387,21 @@ async def _run(
         gc.freeze()
         gc.set_threshold(20_000, 50, 100)
         await stop.wait()
+        if watch is not None:
+            watch.stop()
         log.info("draining", extra={"connections": service.connections.count})
     log.info("stopped")
 
 
-def _serve_by_workers(config: Config, reload: Reload, sockets: Sockets, count: int) -> int:
+def _serve_by_workers(config: Config, load: Load, sockets: Sockets, count: int, files: Files | None) -> int:
     def work(number: int, channel: socket.socket) -> int:
         def on_started(service: Service) -> None:
-            tell_metrics(channel, lambda: tell(service.registry), end_with_parent)
+            answer_parent(channel, _answers(service), end_with_parent)
 
-        uvloop.run(_run(_of_worker(config, number), lambda: _of_worker(reload(), number), sockets, on_started))
+        def load_own(files: Files) -> Config:
+            return _of_worker(load(files), number)
+
+        uvloop.run(_run(_of_worker(config, number), load_own, sockets, on_started, files=files))
         return 0
 
     workers = fork_workers(count, work)
@@ -401,6 +409,15 @@ def _serve_by_workers(config: Config, reload: Reload, sockets: Sockets, count: i
         for sock in bound:
             sock.close()  # the workers have them: who connects while they drain must not wait in a queue that nobody serves
     return 0 if uvloop.run(_supervise(config, workers)) else 1
+
+
+def _answers(service: Service) -> Answers:
+    """What a worker tells its parent."""
+    return {
+        METRICS: lambda: tell(service.registry),
+        STREAMS: lambda: [tell_streams(service.connections)],
+        END_STREAM: lambda id: [end_stream(service.connections, id)],
+    }
 
 
 def _of_worker(config: Config, number: int) -> Config:
@@ -414,14 +431,16 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
     stop = stop_signal()
     loop = asyncio.get_running_loop()
     registry = Registry()
-    Sum(Inquiry(workers).ask, registry)
+    ask = Inquiry(workers).ask
+    Sum(ask, registry)
+    streams = StreamControl(lambda: merge_streams(ask(STREAMS)), lambda id: any(ask(END_STREAM, id)))
     hangups = HangupWatch(loop)
     engine = Engine(config.engine, config.limits, loop, hangups)
 
     async def readiness() -> tuple[bool, str]:
         return _readiness(config, stop.is_set(), await engine.ping())
 
-    admin = None if config.admin is None else await _start_admin(config.admin, registry, readiness)
+    admin = None if config.admin is None else await _start_admin(config, registry, readiness, streams)
     try:
         return await supervise(workers, stop)
     finally:
@@ -454,7 +473,7 @@ async def running(config: Config, sockets: Sockets, learn: str | None = None) ->
     end_admin = None
     try:
         if config.admin is not None:
-            end_admin, service.admin = await _start_admin(config.admin, service.registry, readiness)
+            end_admin, service.admin = await _start_admin(config, service.registry, readiness, service.streams)
         yield service
     finally:
         await service.drain()
@@ -484,18 +503,24 @@ def stop_signal() -> asyncio.Event:
 
 
 async def _start_admin(
-    address: Address, registry: Registry, readiness: Callable[[], Awaitable[tuple[bool, str]]]
+    config: Config,
+    registry: Registry,
+    readiness: Callable[[], Awaitable[tuple[bool, str]]],
+    streams: StreamControl,
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
     defer_client()
     from sockproxy.operating.admin import make_application, start_admin
 
+    address = config.admin
+    if address is None:
+        raise RuntimeError("there is no admin listener")
     sockets = bind(address, mode=0o600)
     if address.scheme == "tcp":
         address = address._replace(port=sockets[0].getsockname()[1])
     files = socket_files(sockets)
-    runner = await start_admin(make_application(registry, readiness), sockets)
+    runner = await start_admin(make_application(registry, readiness, streams, config.admin_token_file), sockets)
     log.info("admin", extra={"address": str(address)})
 
     async def end() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sockproxy.errors import EngineError
 from sockproxy.forwarding.address import Address, parse_address
 from sockproxy.operating import app, logs
-from sockproxy.operating.config import Config, config_from_options
+from sockproxy.operating.config import Config, Files, config_from_options
 from sockproxy.operating.demo import tour
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.operating.known import load_catalogue
@@ -69,7 +69,7 @@ def _connect(address: Address) -> socket.socket:
 def _serve(engine: str, api_version: str) -> int:
     with tempfile.TemporaryDirectory(prefix="sockproxy-") as folder:
 
-        def load() -> Config:
+        def load(files: Files) -> Config:
             return config_from_options(
                 load_catalogue(),
                 listen=[f"unix://{folder}/docker.sock"],
@@ -77,13 +77,14 @@ def _serve(engine: str, api_version: str) -> int:
                 policy="kubernetes-1.4",
                 admin="tcp://127.0.0.1:9323",
                 audit=[f"{folder}/audit.jsonl"],
+                files=files,
             )
 
         def greet(service: app.Service) -> None:
             url = metrics_url(service.admin)
             print(greeting(service.config, url, api_version=api_version, command=_COMMAND), flush=True)
 
-        return app.serve(load(), load, on_started=greet)
+        return app.serve(load({}), load, on_started=greet)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Several processes that serve the same listeners: `serve --workers N`.
 
-Owns forking, passing signals on, and asking the workers for the metrics of the one admin listener, which is the parent's.
-Must not know how a worker serves: it is handed the function. Begin at `run_workers`.
+Owns forking, passing signals on, and asking the workers what the one admin listener tells, which is the parent's.
+Must not know how a worker serves: it is handed the function. Begin at `fork_workers`.
 
 The parent binds the sockets, and each worker accepts on all of them. Each has a trail of its own (`file`, `file.2`, ...),
 since a chain of hashes has one writer. A worker that ends unasked ends all: whoever started us starts us anew, and a
@@ -14,24 +14,28 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
 from sockproxy.errors import ConfigError
-from sockproxy.recording.metrics import Told
 
 log = logging.getLogger("sockproxy")
 
-_QUESTION = struct.Struct("!Q")  # its number
-_ANSWER = struct.Struct("!QI")  # the number of its question, and how many bytes follow
+_MESSAGE = struct.Struct("!QI")  # the number of a question, or of what is answered, and how many bytes of JSON follow
 _ANSWER_SECONDS = 5.0
 """How long a worker may take to tell its metrics; a scrape's own limit is 10 seconds by default."""
 
+METRICS, STREAMS, END_STREAM = "metrics", "streams", "end-stream"
+"""What a worker may be asked."""
+
+Answers = Mapping[str, Callable[..., list[Any]]]
+"""By the name of a question, what answers it: with a list, to which those of all workers are joined."""
+
 
 class Worker(NamedTuple):
-    """A child process, and the socket on which it tells its metrics."""
+    """A child process, and the socket on which it is asked."""
 
     pid: int
     channel: socket.socket
@@ -107,18 +111,18 @@ def end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def tell_metrics(channel: socket.socket, tell: Callable[[], list[Told]], on_orphaned: Callable[[], None]) -> None:
-    """In a worker: answers each question of the parent with what `tell` says; `on_orphaned` is called when it is gone."""
+def answer_parent(channel: socket.socket, answers: Answers, on_orphaned: Callable[[], None]) -> None:
+    """In a worker: answers each question of the parent, by the one of its name; `on_orphaned` is called when it is gone."""
     loop = asyncio.get_running_loop()
-    connecting = loop.create_task(loop.create_unix_connection(lambda: _Teller(tell, on_orphaned), sock=channel))
+    connecting = loop.create_task(loop.create_unix_connection(lambda: _Teller(answers, on_orphaned), sock=channel))
     connecting.add_done_callback(asyncio.Task.result)  # keeps it until then, and lets a fault be seen
 
 
 class _Teller(asyncio.Protocol):
     """A worker's end of its channel. It never waits for the parent: an answer that would pile up is not given."""
 
-    def __init__(self, tell: Callable[[], list[Told]], on_orphaned: Callable[[], None]) -> None:
-        self._tell = tell
+    def __init__(self, answers: Answers, on_orphaned: Callable[[], None]) -> None:
+        self._answers = answers
         self._on_orphaned = on_orphaned
         self._question = b""
         self._transport: asyncio.Transport | None = None
@@ -128,12 +132,12 @@ class _Teller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._question += data
-        while len(self._question) >= _QUESTION.size and self._transport is not None:
-            (number,) = _QUESTION.unpack(self._question[: _QUESTION.size])
-            self._question = self._question[_QUESTION.size :]
+        while (message := _taken(self._question)) is not None and self._transport is not None:
+            number, raw, self._question = message
+            name, *arguments = orjson.loads(raw)
             if self._transport.get_write_buffer_size() == 0:
-                told = orjson.dumps(self._tell())
-                self._transport.write(_ANSWER.pack(number, len(told)) + told)
+                told = orjson.dumps(self._answers[name](*arguments))
+                self._transport.write(_MESSAGE.pack(number, len(told)) + told)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_orphaned()
@@ -147,31 +151,40 @@ class Inquiry:
         self._got = [bytearray() for _ in workers]
         self._number = 0
 
-    def ask(self) -> list[Told]:
-        """All that every worker tells. Raises OSError if one does not answer in time."""
+    def ask(self, name: str = METRICS, *arguments: str) -> list[Any]:
+        """All that every worker tells, asked by that name. Raises OSError if one does not answer in time."""
         self._number += 1
+        question = orjson.dumps([name, *arguments])
         for worker in self._workers:
             worker.channel.settimeout(_ANSWER_SECONDS)
-            worker.channel.sendall(_QUESTION.pack(self._number))
+            worker.channel.sendall(_MESSAGE.pack(self._number, len(question)) + question)
         return [
             told
             for worker, got in zip(self._workers, self._got, strict=True)
             for told in self._answer(worker.channel, got)
         ]
 
-    def _answer(self, channel: socket.socket, got: bytearray) -> list[Told]:
+    def _answer(self, channel: socket.socket, got: bytearray) -> list[Any]:
         while True:
-            while len(got) < _ANSWER.size or len(got) < _ANSWER.size + _ANSWER.unpack_from(got)[1]:
+            while (message := _taken(got)) is None:
                 piece = channel.recv(1 << 16)
                 if not piece:
                     raise ConnectionError("a worker has ended")
                 got += piece
-            number, length = _ANSWER.unpack_from(got)
-            raw = bytes(got[_ANSWER.size : _ANSWER.size + length])
-            del got[: _ANSWER.size + length]
+            number, raw, rest = message
+            got[:] = rest
             if number == self._number:
-                told: list[Told] = orjson.loads(raw)
+                told: list[Any] = orjson.loads(raw)
                 return told
+
+
+def _taken(got: bytes | bytearray) -> tuple[int, bytes, bytes] | None:
+    """The number of the first message, what it says, and what is behind it; None if not all of it has come."""
+    if len(got) < _MESSAGE.size:
+        return None
+    number, length = _MESSAGE.unpack_from(got)
+    end = _MESSAGE.size + length
+    return (number, bytes(got[_MESSAGE.size : end]), bytes(got[end:])) if len(got) >= end else None
 
 
 def trail_of(file: str, number: int) -> str:

@@ -55,7 +55,7 @@ FIELDS = (
 )
 PRINCIPAL_FIELDS = ("kind", "uid", "gid", "pid", "exe", "container", "tls_subject", "address")
 
-_UNREAD = (Effect.DENY, None, BAD_REQUEST, "", "", "", None)  # in the place of a Decision
+_UNREAD = (Effect.DENY, None, BAD_REQUEST, "", "", "", None, (), "")  # in the place of a Decision
 
 
 def decided_event(exchange: Exchange) -> Event:
@@ -80,7 +80,7 @@ def completed_event(exchange: Exchange) -> Event:
 def _event(exchange: Exchange, stage: str, happened_at: float) -> Event:
     kind, uid, gid, pid, exe, container, tls_subject, address, _ = exchange.principal
     operation_id, resource_kind, resource_name = _names(exchange.classified)
-    effect, _, reason, rule, policy, policy_revision, shadow = exchange.decision or _UNREAD
+    effect, _, reason, rule, policy, policy_revision, shadow, _, _ = exchange.decision or _UNREAD
     version = exchange.api_version
     return {
         "v": EVENT_VERSION,

@@ -29,10 +29,17 @@ class ProxyProcess:
     """One proxy in `folder`, in front of `engine`."""
 
     def __init__(
-        self, folder: Path, engine: Path, policy: str, audit: str | None = None, config: str = "", workers: int = 1
+        self,
+        folder: Path,
+        engine: Path,
+        policy: str,
+        audit: str | None = None,
+        config: str = "",
+        network_of: int | None = None,
+        workers: int = 1,
     ) -> None:
         """`config`: a configuration in the place of the options, with `$engine`, `$socket`, `$admin` and `$audit` where the
-        options would say them."""
+        options would say them. `network_of`: a process in whose network namespace it is to run."""
         folder.mkdir(parents=True, exist_ok=True)
         self.policy = policy
         self.socket = folder / "proxy.sock"
@@ -42,6 +49,7 @@ class ProxyProcess:
         self.admin = f"127.0.0.1:{free_port()}"
         self._engine = engine
         self._workers = workers
+        self._place = [] if network_of is None else ["nsenter", "--net", "--target", str(network_of)]
         self._config = folder / "sockproxy.yaml" if config else None
         if self._config is not None:
             places = {"engine": engine, "socket": self.socket, "admin": self.admin, "audit": self.audit}
@@ -58,7 +66,7 @@ class ProxyProcess:
         if self._config is not None:
             options = ["--config", str(self._config)]
         options += ["--workers", str(self._workers)]
-        command = [*DIES_WITH_US, sys.executable, "-m", "sockproxy", "serve", *options]
+        command = [*DIES_WITH_US, *self._place, sys.executable, "-m", "sockproxy", "serve", *options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

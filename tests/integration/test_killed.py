@@ -162,7 +162,7 @@ def killed_again_and_again(stage: Stage, kills: int, moments: tuple[str, ...], r
     stage.end()
     report = stage.verified()
     assert report.is_whole, report.broken
-    assert stage.logged("audit-line-cut") == torn
+    assert stage.logged("audit-line-cut") >= torn  # a kill in the midst of a write tears one, too
     assert stage.logged("audit-lines-missing") == 0
     return len(reached())
 

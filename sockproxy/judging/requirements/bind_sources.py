@@ -2,19 +2,19 @@
 
 Owns every way to name a host path as something to mount: Binds, Mounts, and local volumes whose options bind. Must not know
 the file system. Begin at `sources`. Paths are judged after lexical cleaning, as the engine cleans them; one that it hands to
-the kernel as it is may have no `..`, which the kernel takes from where a link has led. What no pure code can know is where a
-symbolic link leads: an allowed directory must be one in which no client can make links. Whoever can ask the engine's file
-system asks `sources` for the paths, resolves them, and holds them against `path_globs` once more.
-
-A named volume is judged only as far as the request tells: what it was made of earlier stands elsewhere.
+the kernel as it is may have no `..`, which the kernel takes from where a link has led. Where a symbolic link leads is asked
+for, and what comes of it has to fit as well; where nobody can tell, an allowed directory must be one in which no client can
+make links. What volumes and other containers bring along, `joins` adds to the request.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sockproxy.judging.payload import Query
-from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
+from sockproxy.judging.requirements.facts import Check, Facts, Kind, Question, Unmet
 from sockproxy.judging.requirements.globs import Globs
+from sockproxy.judging.requirements.joins import completing
+from sockproxy.judging.requirements.objects import text
 from sockproxy.judging.requirements.places import (
     CREATE,
     HOST,
@@ -58,11 +58,16 @@ def make_bind_sources(patterns: Iterable[str], _others: Collection[str] = ()) ->
     def check(facts: Facts) -> Unmet | None:
         if (unmet := no_containers(facts)) is not None:
             return unmet
-        for field, path, _, problem in sources(facts):
+        found = list(sources(facts))
+        for field, path, _, problem in found:
             if problem:
                 return Unmet(field, f"{problem}; bind_sources allows {listed(globs.patterns)}")
             if not globs.fit(clean(path)):
                 return Unmet(field, f"has the source {shown(path)}; bind_sources allows {listed(globs.patterns)}")
+        for field, path, real in _led_to(facts, found):
+            if not globs.fit(real):
+                told = f"has the source {shown(path)}, which leads to {shown(real)}"
+                return Unmet(field, f"{told}; bind_sources allows {listed(globs.patterns)}")
         return None
 
     return check
@@ -82,8 +87,19 @@ def make_read_only(is_required: bool, _others: Collection[str] = ()) -> Check:
     return check if is_required else lambda facts: None
 
 
-KIND = Kind(OPERATIONS, make_bind_sources)
-READ_ONLY_KIND = Kind(OPERATIONS, make_read_only)
+def _led_to(facts: Facts, found: Iterable[Source]) -> Iterator[tuple[str, str, str]]:
+    """Where links lead, as far as somebody can tell: the field, the path, and the real one."""
+    asked = [(field, path) for field, path, _, _ in found]
+    findings = facts.ask_all(Question("path", clean(path)) for _, path in asked)
+    for (field, path), finding in zip(asked, findings, strict=True):
+        if finding.data is None:
+            raise LookupError("a path is no object that could be absent")
+        if "real" in finding.data:
+            yield field, path, text(finding.data, "real")
+
+
+KIND = completing(Kind(OPERATIONS, make_bind_sources), mounted=True)
+READ_ONLY_KIND = completing(Kind(OPERATIONS, make_read_only), mounted=True)
 
 
 def path_globs(patterns: Iterable[str]) -> Globs:
@@ -159,11 +175,11 @@ def sources(facts: Facts) -> Iterator[Source]:
         yield from _checkpoint(facts.query)
     if facts.operation_id not in SERVICES:
         config = host_config(facts) or {}
-        for at, text in enumerate(config.get("Binds", ())):
-            yield from _bind(f"{HOST}.Binds[{at}]", text)
-        for at, text in enumerate(config.get("VolumesFrom", ())):
-            problem = f"takes the mounts of {shown(text)}, which the request does not tell"
-            yield Source(f"{HOST}.VolumesFrom[{at}]", text, _is_read_only(text.partition(":")[2]), problem)
+        for at, bind in enumerate(config.get("Binds", ())):
+            yield from _bind(f"{HOST}.Binds[{at}]", bind)
+        for at, other in enumerate(config.get("VolumesFrom", ())):
+            problem = f"takes the mounts of {shown(other)}, which are not told here"
+            yield Source(f"{HOST}.VolumesFrom[{at}]", other, _is_read_only(other.partition(":")[2]), problem)
     for place, mount in mounts(facts):
         yield from _mount(place, mount)
 
@@ -178,11 +194,11 @@ def _checkpoint(query: Query) -> Iterator[Source]:
                 yield Source(f"query.{name}", path, False, f"is {shown(path)}, a directory that a process comes out of")
 
 
-def _bind(field: str, text: str) -> Iterator[Source]:
+def _bind(field: str, bind: str) -> Iterator[Source]:
     """`SOURCE:TARGET[:MODE]`. One that does not begin with a slash is the name of a volume; a target alone makes one."""
-    source, *more = text.split(":")
-    if len(more) > 2 or "\0" in text:
-        yield Source(field, text, False, f"is {shown(text)}, which is no bind")
+    source, *more = bind.split(":")
+    if len(more) > 2 or "\0" in bind:
+        yield Source(field, bind, False, f"is {shown(bind)}, which is no bind")
     elif more and source.startswith("/"):
         yield Source(field, source, _is_read_only(more[1] if len(more) == 2 else ""))
 

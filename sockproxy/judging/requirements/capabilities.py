@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
+from sockproxy.judging.requirements.joins import completing
 from sockproxy.judging.requirements.places import (
     CREATE,
     EXEC,
@@ -64,4 +65,4 @@ def _added(facts: Facts) -> Iterator[Found]:
             yield Found(f"{place}.{field}[{at}]", name)
 
 
-KIND = Kind(frozenset({CREATE, START, EXEC, *SERVICES}), make_capabilities)
+KIND = completing(Kind(frozenset({CREATE, START, EXEC, *SERVICES}), make_capabilities))

@@ -11,6 +11,7 @@ from typing import Any
 from sockproxy.judging.requirements.bind_sources import clean, climbs
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
+from sockproxy.judging.requirements.joins import completing
 from sockproxy.judging.requirements.places import CREATE, HOST, START, UPDATE, Found, host_config
 from sockproxy.judging.requirements.wording import is_value, listed, shown
 
@@ -56,4 +57,4 @@ def _asked(place: str, config: Mapping[str, Any]) -> Iterator[Found]:
         yield Found(f"{place}DeviceRequests[{at}].Driver", _REQUEST + request.get("Driver", ""))
 
 
-KIND = Kind(frozenset({CREATE, START, UPDATE}), make_devices)
+KIND = completing(Kind(frozenset({CREATE, START, UPDATE}), make_devices))

@@ -116,7 +116,7 @@ def make_images(patterns: Iterable[str], _others: Collection[str] = ()) -> Check
         if (unmet := no_containers(facts)) is not None:
             return unmet
         for image in NAMED[facts.operation_id](facts):
-            name = _in_full(image)
+            name = in_full(image)
             if name is None:
                 return Unmet(
                     image.field, f"{is_value(image.text)}, which names no image; images allows {listed(written)}"
@@ -128,7 +128,8 @@ def make_images(patterns: Iterable[str], _others: Collection[str] = ()) -> Check
     return check
 
 
-def _in_full(image: Image) -> str | None:
+def in_full(image: Image) -> str | None:
+    """What a name is in full, an id where it may be one; None where it is neither."""
     if image.can_be_id and (found := image_id(image.text)) is not None:
         return found
     return None if image.reference is None else str(image.reference)

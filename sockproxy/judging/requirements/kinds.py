@@ -18,6 +18,7 @@ from sockproxy.judging.requirements import (
     ports,
     query,
     resources,
+    target,
     values,
 )
 from sockproxy.judging.requirements.facts import Kind
@@ -45,6 +46,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "pids_max": resources.PIDS_KIND,
         "query": query.KIND,
         "expression": expression.KIND,
+        "target": target.KIND,
     }
 )
 """Key -> what it asks of which operations, in the order of the documentation."""

@@ -2,14 +2,17 @@
 
 Owns every way to name one. Must not know what networks there are: an id is no name, and fits only a pattern that takes it.
 Begin at `NETWORKS`. `host` and `container:...` are not networks but the place of somebody else, so no `*` stands for them,
-nor for what may be the id of a service's network.
+nor for what may be the id of a service's network. A container that is joined and not listed is judged by the networks that it
+has.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
+from sockproxy.judging.requirements.joins import JOINS_MAX, Fails, completing, container, joined
+from sockproxy.judging.requirements.objects import text
 from sockproxy.judging.requirements.places import (
     CREATE,
     HOST,
@@ -22,7 +25,7 @@ from sockproxy.judging.requirements.places import (
     no_containers,
     service_networks,
 )
-from sockproxy.judging.requirements.wording import is_value, keyed, listed
+from sockproxy.judging.requirements.wording import is_value, keyed, listed, shown
 
 _BRIDGE = "bridge"
 _OF_OTHERS = ("host", "container:")
@@ -81,11 +84,33 @@ def make_networks(patterns: Iterable[str], _others: Collection[str] = ()) -> Che
             return unmet
         for field, value in NETWORKS[facts.operation_id](facts):
             name = _by_name(value)
-            if not allowed_for(facts.operation_id, name).fit(name):
-                return Unmet(field, f"{is_value(value)}; networks allows {listed(globs.patterns)}")
+            if allowed_for(facts.operation_id, name).fit(name):
+                continue
+            other = joined(name) if facts.operation_id in (CREATE, START) else None
+            misfit = value if other is None else _misfit(facts, field, other, allowed_for)
+            if misfit is not None:
+                told = is_value(misfit) if other is None else f"joins {shown(other)}, which has {shown(misfit)}"
+                return Unmet(field, f"{told}; networks allows {listed(globs.patterns)}")
         return None
 
     return check
+
+
+def _misfit(facts: Facts, field: str, name: str, allowed_for: Callable[[str, str], Globs]) -> str | None:
+    """The first network of a container that does not fit, and so on along what it joins itself."""
+    for _ in range(JOINS_MAX):
+        there = container(facts, field, name)
+        mode = text(there["HostConfig"], "NetworkMode")
+        names = list(map(_by_name, there["NetworkSettings"]["Networks"] or ()))
+        other = joined(mode)
+        misfit = next((one for one in names if not allowed_for(CREATE, one).fit(one)), None)
+        if misfit is not None:
+            return misfit
+        if other is None:
+            is_known = names and mode != "host"
+            return None if is_known or allowed_for(CREATE, _by_name(mode)).fit(_by_name(mode)) else mode
+        name = other
+    raise Fails(Unmet(field, f"joins more than {JOINS_MAX} containers in a row"))
 
 
 def _by_name(network: str) -> str:
@@ -93,4 +118,4 @@ def _by_name(network: str) -> str:
     return _BRIDGE if network in ("", "default") else network
 
 
-KIND = Kind(frozenset(NETWORKS), make_networks)
+KIND = completing(Kind(frozenset(NETWORKS), make_networks))

@@ -11,6 +11,7 @@ from typing import Any
 
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
 from sockproxy.judging.requirements.globs import Globs
+from sockproxy.judging.requirements.joins import completing
 from sockproxy.judging.requirements.places import (
     CREATE,
     EXEC,
@@ -115,7 +116,7 @@ VOLUME_DRIVERS: Mapping[str, Find] = {
     "VolumeCreate": _created_volume_driver,
     **dict.fromkeys(SERVICES, _volume_drivers),
 }
-"""None is `local`. A volume that is there keeps its driver, whatever is asked for."""
+"""None is `local`. What a volume that is there was made with, `joins` adds."""
 
 
 _ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
@@ -180,6 +181,8 @@ def _make_sysctls(patterns: Iterable[str], _others: Collection[str] = ()) -> Che
 NAMES_KIND = Kind(frozenset(NAMES), partial(_make, "names", NAMES))
 USERS_KIND = Kind(frozenset(USERS), partial(_make, "users", USERS))
 LOG_DRIVERS_KIND = Kind(frozenset(LOG_DRIVERS), partial(_make, "log_drivers", LOG_DRIVERS))
-VOLUME_DRIVERS_KIND = Kind(frozenset(VOLUME_DRIVERS), partial(_make, "volume_drivers", VOLUME_DRIVERS))
-RUNTIMES_KIND = Kind(frozenset({CREATE, START}), partial(_make, "runtimes", host_value("Runtime")))
-SYSCTLS_KIND = Kind(frozenset(SYSCTLS), _make_sysctls)
+VOLUME_DRIVERS_KIND = completing(
+    Kind(frozenset(VOLUME_DRIVERS), partial(_make, "volume_drivers", VOLUME_DRIVERS)), mounted=True
+)
+RUNTIMES_KIND = completing(Kind(frozenset({CREATE, START}), partial(_make, "runtimes", host_value("Runtime"))))
+SYSCTLS_KIND = completing(Kind(frozenset(SYSCTLS), _make_sysctls))

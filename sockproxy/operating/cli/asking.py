@@ -4,14 +4,16 @@ Owns that the answer comes from the functions that the proxy enforces with: `wir
 `judging.judge.judge`. Must not know how it is told. Begin at `ask`.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Classified, Target
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.judge import judge
+from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.policy import Effect, Mode, Policy
-from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.requirements.facts import NOTHING_FOUND, Facts, Finding, Findings, Question
 from sockproxy.operating.known import load_known_bodies
 from sockproxy.wire import http1
 
@@ -29,6 +31,8 @@ class Answer(NamedTuple):
     reason: str
     shadow: Effect | None
     facts: Facts | None = None  # what requirements were asked about
+    questions: tuple[Question, ...] = ()  # what an engine would be asked, and was not
+    assumed: tuple[str, ...] = ()  # paths of the host that were taken for free of links
 
     @property
     def operation_id(self) -> str:
@@ -50,22 +54,39 @@ def ask(
     *,
     has_body: bool = False,
     body: bytes | None = None,
+    found: Findings = NOTHING_FOUND,
 ) -> Answer:
     """The answer to a request with this method, target and body, as they are on the wire. `has_body`: it has a body of which
-    nothing else is known."""
+    nothing else is known. `found`: what an engine would say; where links on a path lead, none is needed to assume."""
     try:
         # As the proxy does, which refuses what is no method and no target before anything is judged.
         http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
-        target, classified, decision, _, _, found = judge(
-            *(catalogue, policy, principal, method, raw_target),
-            content_length=None if has_body and body is None else len(body or b""),
-            body=body or None,
-            bodies=load_known_bodies(),
+        judgement, assumed = _judge_without_engine(
+            partial(
+                judge,
+                *(catalogue, policy, principal, method, raw_target),
+                content_length=None if has_body and body is None else len(body or b""),
+                body=body or None,
+                bodies=load_known_bodies(),
+            ),
+            found,
         )
     except BadRequest as error:
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
-    effect, _, detail, rule, policy_name, _, shadow = decision
-    return Answer(effect, target, classified, policy_name, rule, detail, shadow, found)
+    target, classified, decision, _, _, facts = judgement
+    effect, _, detail, rule, policy_name, _, shadow, questions, _ = decision
+    return Answer(effect, target, classified, policy_name, rule, detail, shadow, facts, questions, assumed)
+
+
+def _judge_without_engine(judging: Callable[..., Judgement], found: Findings) -> tuple[Judgement, tuple[str, ...]]:
+    """The judgement, and the paths that were taken for what they seem."""
+    assumed: dict[Question, Finding] = {}
+    while True:
+        judgement = judging(found={**assumed, **found})
+        paths = [one for one in judgement.questions if one.kind == "path" and one not in assumed]
+        if not paths:
+            return judgement, tuple(one.name for one in assumed)
+        assumed |= dict.fromkeys(paths, Finding({}))
 
 
 def shadow_note(name: str, policy: Policy) -> str | None:

@@ -12,7 +12,7 @@ import click
 
 from sockproxy.data import builtin_policy_names
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.clients import Match, Wanted, first_of
+from sockproxy.judging.clients import Match, Resident, Wanted, first_of
 from sockproxy.judging.identity import Peer, PeerKind
 from sockproxy.judging.policy import Policy, in_shadow, policy_of_nobody
 from sockproxy.operating.cli import parameters
@@ -114,4 +114,6 @@ def _shown(match: Match) -> str:
 
 
 def _told(wanted: Wanted) -> str:
+    if isinstance(wanted, Resident):
+        return " ".join([*filter(None, [wanted.name]), *(f"{name}={value}" for name, value in wanted.labels)])
     return ",".join(wanted) if isinstance(wanted, tuple) else str(wanted)

@@ -17,12 +17,15 @@ from sockproxy.judging.catalogue import UNKNOWN, Catalogue
 from sockproxy.judging.identity import Principal, identify
 from sockproxy.judging.judge import IGNORED_BODY_BYTES
 from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
+from sockproxy.judging.requirements.facts import Question as Ask
 from sockproxy.judging.trial import Trial, try_rules
 from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.asking import BAD_REQUEST, Answer, ask
 from sockproxy.operating.cli.choosing import Choice, choose, choose_recorded
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import load_config
+from sockproxy.operating.config.found import read_findings
 from sockproxy.operating.config.wording import quoted
 from sockproxy.operating.known import load_catalogue
 from sockproxy.recording import trail
@@ -44,6 +47,7 @@ class Question(NamedTuple):
     body: bytes | None = None
     recorded: Event | None = None
     client: str = ""
+    found: Findings = NOTHING_FOUND
 
 
 def complete_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -89,6 +93,13 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
 @click.option("--listener", "listener", metavar="NAME|URL", help="Which listener of --config, where it has several.")
 @click.option("--body", type=click.File("rb"), metavar="FILE", help="The request's body; - is standard input.")
 @click.option(
+    "--found",
+    type=click.File("rb"),
+    metavar="FILE",
+    help='What the engine has, where a rule asks for it: JSON as {"container": {"web": {...}}}, with what it shows of each '
+    "object, or null.",
+)
+@click.option(
     "--as",
     "facts",
     multiple=True,
@@ -108,6 +119,7 @@ def explain(
     config_file: str | None,
     listener: str | None,
     body: IO[bytes] | None,
+    found: IO[bytes] | None,
     facts: tuple[str, ...],
     exchange_id: str | None,
     form: str,
@@ -134,6 +146,8 @@ def explain(
         method, target = _two(words)
         choice = choose(policy_name, config, listener, facts, catalogue)
         question = _typed(method, target, choice, body)
+    if found is not None:
+        question = question._replace(found=_findings(found))
     policy = choice.policy
     answer = _answer(question, policy, catalogue)
     if form == "json":
@@ -155,6 +169,13 @@ def _two(words: Sequence[str]) -> Sequence[str]:
 def _typed(method: str, target: str, choice: Choice, body: IO[bytes] | None) -> Question:
     sent = b"" if body is None else body.read()
     return Question(method, target, identify(choice.peer), len(sent) > IGNORED_BODY_BYTES, sent, client=choice.client)
+
+
+def _findings(file: IO[bytes]) -> Findings:
+    try:
+        return read_findings(file.read())
+    except ValueError as error:
+        raise click.UsageError(f"--found: {error}") from error
 
 
 def _asked_again(event: Event, choice: Choice) -> Question:
@@ -179,11 +200,11 @@ def _recorded(exchange_id: str, files: Sequence[str]) -> Event:
 
 
 def _answer(question: Question, policy: Policy, catalogue: Catalogue) -> Answer:
-    method, raw_target, principal, is_body, body, recorded, _ = question
+    method, raw_target, principal, is_body, body, recorded, _, found = question
     if recorded is not None and recorded["reason"] == BAD_REQUEST:
         reason = f"{BAD_REQUEST}: it could not be read, and no policy was asked"
         return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", reason, None)
-    return ask(catalogue, policy, principal, method, raw_target, has_body=is_body, body=body)
+    return ask(catalogue, policy, principal, method, raw_target, has_body=is_body, body=body, found=found)
 
 
 def _as_object(answer: Answer) -> dict[str, object]:
@@ -228,7 +249,13 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
         ("forwarded", forwarded),
         ("note", "methods are case-sensitive, as the engine has it" if method != method.upper() else ""),
         ("note", note if question.has_body else ""),
+        ("asks", f"the engine for {_told(answer.questions)}; answer it by --found FILE" if answer.questions else ""),
+        ("note", f"links on the way of {', '.join(answer.assumed)} were not followed" if answer.assumed else ""),
     ]
+
+
+def _told(questions: Sequence[Ask]) -> str:
+    return ", ".join(map(str, questions))
 
 
 def _history(event: Event) -> str:

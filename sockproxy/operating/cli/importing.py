@@ -9,7 +9,7 @@ import click
 from sockproxy.judging.policy import ANY_API_VERSION
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
-from sockproxy.operating.config.source import FILE_BYTES_MAX
+from sockproxy.operating.config.files import FILE_BYTES_MAX
 from sockproxy.operating.config.writing import policy_file
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.migration import PROXIES, migrate, read_settings

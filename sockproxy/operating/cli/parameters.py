@@ -92,6 +92,8 @@ def parse_facts(words: Iterable[str]) -> dict[str, Any]:
     for key, value in map(_parse_fact, words):
         if key == "tls_san":  # of which a certificate may have several
             facts["tls_sans"] = (*facts.get("tls_sans", ()), value)
+        elif key == "container_label":  # and a container of these
+            facts["container_labels"] = (*facts.get("container_labels", ()), value)
         else:
             facts[key] = value
     return facts
@@ -204,15 +206,24 @@ def _parse_san(text: str) -> str:
     return str(parse_key("tls_san", text))
 
 
+def _parse_label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"{quoted(text)} is not of the form NAME=VALUE")
+    return name, value
+
+
 _REMOTE = frozenset({"address", "tls_subject", "tls_sans", "tls_fingerprint"})
 
-FACTS: dict[str, Callable[[str], str | int]] = {
+FACTS: dict[str, Callable[[str], Any]] = {
     "kind": _parse_kind,
     "uid": _parse_number,
     "gid": _parse_number,
     "pid": _parse_number,
     "exe": str,
     "container": str,
+    "container_name": str,
+    "container_label": _parse_label,
     "tls_subject": str,
     "tls_san": _parse_san,
     "tls_fingerprint": _parse_fingerprint,

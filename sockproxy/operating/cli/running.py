@@ -18,7 +18,7 @@ from sockproxy.judging.policy import in_shadow
 from sockproxy.operating import logs
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
-from sockproxy.operating.config import Config, config_from_options, load_config
+from sockproxy.operating.config import Config, Files, config_from_options, load_config
 from sockproxy.operating.known import load_catalogue
 
 SOCKET_OF_ROOT = "/run/sockproxy/docker.sock"
@@ -53,7 +53,8 @@ class Single:
         "sockproxy serve --config /etc/sockproxy/sockproxy.yaml",
         "sockproxy serve --learn learnt.yaml",
     )
-    + "\n\n\b\nSIGTERM, SIGINT: finish what is in flight, then end.\nSIGHUP: read the policies anew, reopen audit files."
+    + "\n\n\b\nSIGTERM, SIGINT: finish what is in flight, then end.\nSIGHUP: read the policies anew, reopen audit files. "
+    "They are read anew when their files change, too."
 )
 @click.option("--config", "-c", "file", metavar="FILE", help="All of it from a file; stands alone.")
 @click.option(
@@ -91,6 +92,9 @@ class Single:
     help="Deny nothing, and write the smallest policy that allows what was asked for to FILE: every few seconds, on "
     "SIGHUP, and at the end.",
 )
+@click.option(
+    "--no-watch", is_flag=True, help="Read the policies anew on SIGHUP only, and not when their files have changed."
+)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Processes.")
 @click.option(
     "--log-format",
@@ -111,6 +115,7 @@ def serve(
     audit: tuple[str, ...],
     insecure: bool,
     learn: str | None,
+    no_watch: bool,
     workers: int,
     log_format: logs.LogFormat,
     log_level: str,
@@ -127,12 +132,16 @@ def serve(
         raise click.UsageError("--learn needs all requests in one process: --workers cannot stand beside it")
     environment = dict(os.environ)
 
-    def load() -> Config:
-        config = _from_file(file) if file is not None else from_options(single, environment, os.geteuid())
+    def load(files: Files) -> Config:
+        if file is not None:
+            config = load_config(file, load_catalogue(), files)
+        else:
+            config = from_options(single, environment, os.geteuid(), files)
         return config if learn is None else letting_pass(config, load_catalogue())
 
+    files: Files = {}
     try:
-        config = load()
+        config = load(files)
     except ConfigError as error:
         if any(finding.file != COMMAND_LINE for finding in error.findings):
             raise
@@ -143,7 +152,7 @@ def serve(
     from sockproxy.operating.app import serve as serve_config
 
     try:
-        return serve_config(config, load, workers=workers, learn=learn)
+        return serve_config(config, load, workers=workers, learn=learn, files=None if no_watch else files)
     except LookupError as error:  # the owner or group of a socket is not on this machine
         raise click.UsageError(" ".join(map(str, error.args))) from error
 
@@ -162,7 +171,7 @@ def demo(tour: bool) -> int:
     return run_tour(click.echo) if tour else run_demo(click.echo, how_called(sys.argv[0]))
 
 
-def from_options(single: Single, environment: Mapping[str, str], euid: int) -> Config:
+def from_options(single: Single, environment: Mapping[str, str], euid: int, files: Files | None = None) -> Config:
     """The configuration that the single options stand for, with what is usual where they say nothing."""
     admin = single.admin or ADMIN
     return config_from_options(
@@ -173,6 +182,7 @@ def from_options(single: Single, environment: Mapping[str, str], euid: int) -> C
         admin=None if admin == NOWHERE else admin,
         audit=single.audit,
         insecure=single.insecure,
+        files=files,
     )
 
 
@@ -201,7 +211,3 @@ def letting_pass(config: Config, catalogue: Catalogue) -> Config:
         for one in config.listeners
     )
     return replace(config, listeners=listeners, policies=policies)
-
-
-def _from_file(file: str) -> Config:
-    return load_config(file, load_catalogue())

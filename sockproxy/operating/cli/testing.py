@@ -79,7 +79,7 @@ def test(files: tuple[str, ...], form: str) -> int:
 
 
 def _run(tests: PolicyTests, test: PolicyTest, catalogue: Catalogue) -> Outcome:
-    answer = ask(catalogue, tests.policy, test.principal, test.method, test.target, body=test.body)
+    answer = ask(catalogue, tests.policy, test.principal, test.method, test.target, body=test.body, found=test.found)
     return Outcome(
         test,
         {

@@ -3,6 +3,7 @@
 Owns the file format. Must not know how what it describes is done. Begin at `building.load_config`. Read in this order:
 
     wording      how a finding speaks
+    files        what is read, and what it was like then
     source       YAML -> a tree with lines, strict and bounded
     shapes       what a value may be, as data
     auditing     the keys of where the record goes
@@ -19,6 +20,7 @@ Owns the file format. Must not know how what it describes is done. Begin at `bui
 """
 
 from sockproxy.operating.config.building import check_config, config_from_options, load_config, load_policy
+from sockproxy.operating.config.files import Files
 from sockproxy.operating.config.model import AuditConfig, Config, ListenerConfig, RecordingsConfig
 from sockproxy.operating.config.schema import json_schema
 from sockproxy.operating.config.source import UnreadableFile
@@ -26,6 +28,7 @@ from sockproxy.operating.config.source import UnreadableFile
 __all__ = [
     "AuditConfig",
     "Config",
+    "Files",
     "ListenerConfig",
     "RecordingsConfig",
     "UnreadableFile",

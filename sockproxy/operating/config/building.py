@@ -23,6 +23,7 @@ from sockproxy.operating.config.document import (
     RecordingsDocument,
     TlsDocument,
 )
+from sockproxy.operating.config.files import Files
 from sockproxy.operating.config.matching import check_match_keys, check_reachable, read_match
 from sockproxy.operating.config.model import Config, ListenerConfig, RecordingsConfig
 from sockproxy.operating.config.policies import Policies, policy_names
@@ -36,10 +37,11 @@ SOCKET_MODE_DEFAULT = "0660"
 """What Docker gives its own socket: owner and group, nobody else."""
 
 
-def load_config(file: str, catalogue: Catalogue) -> Config:
-    """The configuration of a file. Raises UnreadableFile, and ConfigError with all that is wrong."""
-    source = parse_source(file, read_text(file))
-    return _build(source, catalogue, os.path.dirname(file))
+def load_config(file: str, catalogue: Catalogue, files: Files | None = None) -> Config:
+    """The configuration of a file. Raises UnreadableFile, and ConfigError with all that is wrong. `files` is told of every file
+    that is read, whether or not it can be."""
+    source = parse_source(file, read_text(file, files))
+    return _build(source, catalogue, os.path.dirname(file), files)
 
 
 def load_policy(reference: str, catalogue: Catalogue) -> Policy:
@@ -71,9 +73,10 @@ def config_from_options(
     admin: str | None = None,
     audit: str | Sequence[str] = (),
     insecure: bool = False,
+    files: Files | None = None,
 ) -> Config:
     """The configuration that these options of the command line stand for; files are relative to the working directory.
-    Raises ConfigError with all that is wrong, each with its option as the key."""
+    Raises ConfigError with all that is wrong, each with its option as the key. `files`: as for `load_config`."""
     listeners: list[Plain] = [
         {"address": one, "policy": policy} | ({"insecure": True} if insecure and _may_be_plain(one) else {})
         for one in _each(listen)
@@ -83,7 +86,7 @@ def config_from_options(
     given |= {"admin": admin} if admin is not None else {}
     given |= {"audit": [{"file": file} for file in _each(audit)]}
     try:
-        return _build(Source("command line", from_plain(given), ()), catalogue, "")
+        return _build(Source("command line", from_plain(given), ()), catalogue, "", files)
     except ConfigError as error:
         findings = dict.fromkeys(one._replace(key=_option(one.key)) for one in error.findings)
         raise ConfigError(tuple(findings)) from error
@@ -110,10 +113,10 @@ def _has_policies_only(source: Source) -> bool:
     return isinstance(root, dict) and "policies" in root and not root.keys() & others
 
 
-def _build(source: Source, catalogue: Catalogue, folder: str) -> Config:
+def _build(source: Source, catalogue: Catalogue, folder: str, files: Files | None = None) -> Config:
     findings = Findings(source)
     document = validate(source, findings)
-    config = _Builder(source, findings, Policies(catalogue), folder).config(document)
+    config = _Builder(source, findings, Policies(catalogue, files), folder).config(document)
     findings.check()
     return config
 
@@ -139,11 +142,21 @@ class _Builder:
         if not listeners and not self.is_given("listeners"):
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
+        token_file = self.admin_token_file(document)
         audit = read_audit(document.audit, self.folder, self.findings, self.is_written)
         limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
         recordings = self.recordings(document.recordings)
-        return Config(engine, made, admin, audit, limits, MappingProxyType(self.in_use), recordings)
+        return Config(engine, made, admin, token_file, audit, limits, MappingProxyType(self.in_use), recordings)
+
+    def admin_token_file(self, document: Document) -> str | None:
+        file = document.admin_token_file
+        if file is None:
+            return None
+        self.findings.add_unless_printable(("admin_token_file",), file)
+        if document.admin is None:
+            self.findings.add(("admin_token_file",), "says nothing without `admin`")
+        return os.path.join(self.folder, file)
 
     def is_given(self, key: str) -> bool:
         root = self.source.root.value

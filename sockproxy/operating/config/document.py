@@ -15,6 +15,7 @@ from sockproxy.operating.config.requirements import REQUIRE_TITLE, RequireDocume
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Either,
     Flag,
     Keys,
     ListOf,
@@ -121,6 +122,18 @@ class PolicyDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerDocument:
+    """Which container a client is in, as the engine knows it. All that stands here has to hold."""
+
+    name: str | None = key(TEXT, "A pattern over its name.", default=None)
+    labels: Mapping[str, str] = key(
+        Named(Text(is_empty_right=True), "(?s).+", "expected the name of a label"),
+        "Labels that it has: their names, and patterns over their values.",
+        default=dict,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MatchDocument:
     """Who somebody is. All that stands here has to hold; what is not known of a peer does not."""
 
@@ -131,8 +144,10 @@ class MatchDocument:
     exe: str | None = key(
         TEXT, "A pattern over the path of a unix peer's executable; * includes slashes.", default=None
     )
-    container: str | None = key(
-        TEXT, "The container of a unix peer: its id, 12 digits or more of it, or a pattern.", default=None
+    container: str | ContainerDocument | None = key(
+        Either(TEXT, Keys(ContainerDocument, "Container")),
+        "The container: its id, 12 digits or more of it, or a pattern; or keys, what the engine says of it.",
+        default=None,
     )
     tls_subject: str | None = key(
         TEXT,
@@ -231,6 +246,11 @@ class Document:
         ListOf(Keys(ListenerDocument, "Listener")), "Where clients connect.", default=()
     )
     admin: str | None = key(TEXT, "Where metrics and health are served. Default: nowhere.", default=None)
+    admin_token_file: str | None = key(
+        TEXT,
+        "A file with the token that `admin` asks of who changes something, relative to this one. Default: nobody can.",
+        default=None,
+    )
     audit: tuple[AuditDocument, ...] = key(
         ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
     )

@@ -10,8 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 from sockproxy.forwarding.address import Address
-from sockproxy.judging.clients import ANYBODY, KEYS, Match, Wanted, parse_key
-from sockproxy.operating.config.document import ClientDocument, ListenerDocument, MatchDocument
+from sockproxy.judging.clients import ANYBODY, KEYS, Match, Resident, Wanted, parse_key
+from sockproxy.operating.config.document import (
+    ClientDocument,
+    ContainerDocument,
+    ListenerDocument,
+    MatchDocument,
+)
 from sockproxy.operating.config.validation import Findings
 from sockproxy.operating.config.wording import Path, did_you_mean, quoted
 
@@ -32,6 +37,9 @@ def read_match(path: Path, document: MatchDocument | None, findings: Findings) -
     asked: list[tuple[str, Wanted]] = []
     for key, value in _given(document).items():
         place = (*path, key)
+        if isinstance(value, ContainerDocument):
+            asked.append((key, _resident(place, value, findings)))
+            continue
         if not findings.add_unless_printable(place, str(value)):
             continue
         try:
@@ -43,28 +51,37 @@ def read_match(path: Path, document: MatchDocument | None, findings: Findings) -
     return Match(tuple(asked))
 
 
+def _resident(path: Path, document: ContainerDocument, findings: Findings) -> Resident:
+    if not (document.name or document.labels):
+        findings.add(path, 'asks nothing; to mean any container, write "*" in its place')
+    labels = tuple(sorted(document.labels.items()))
+    for one in (document.name or "", *(text for label in labels for text in label)):
+        findings.add_unless_printable(path, one)
+    return Resident(document.name or "", labels)
+
+
 def check_match_keys(path: Path, listener: ListenerDocument, address: Address, findings: Findings) -> None:
     """Adds a finding for each key that can never hold at this listener."""
     kinds = _kinds(listener, address)
     for index, client in enumerate(listener.clients or ()):
         for key in _given(client.match) if client.match is not None else ():
             kind = KEYS[key].kind
-            if kind not in kinds:
+            if kind not in kinds and kind != "any":
                 findings.add((*path, "clients", index, "match", key), f"can never match: {_WHO_HAS_IT[kind]}")
 
 
 def check_reachable(path: Path, clients: Sequence[ClientDocument], findings: Findings) -> None:
     """Adds a finding for each client behind one that means everybody, or the same."""
-    seen: dict[MatchDocument | None, int] = {}
+    seen: list[MatchDocument | None] = []
     for index, client in enumerate(clients):
-        before = seen.get(None, seen.get(client.match))
+        before = next((place for place, one in enumerate(seen) if one is None or one == client.match), None)
+        seen.append(client.match)
         if before is not None:
             whom = "everybody" if clients[before].match is None else "the same"
             findings.add((*path, index), f"can never match: {path[0]}[{path[1]}].clients[{before}] means {whom}")
-        seen.setdefault(client.match, index)
 
 
-def _given(document: MatchDocument) -> dict[str, str | int]:
+def _given(document: MatchDocument) -> dict[str, str | int | ContainerDocument]:
     values = {field.name: getattr(document, field.name) for field in fields(document)}
     return {key: value for key, value in values.items() if value is not None}
 

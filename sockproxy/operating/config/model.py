@@ -104,6 +104,7 @@ class Config:
     engine: Address
     listeners: tuple[ListenerConfig, ...]
     admin: Address | None
+    admin_token_file: str | None
     audit: tuple[AuditConfig, ...]
     limits: Limits
     policies: Mapping[str, Policy]

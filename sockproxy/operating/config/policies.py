@@ -6,6 +6,7 @@ the catalogue. Must not know listeners. Begin at `Policies.find`; what a policy 
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from sockproxy.judging.policy import (
     selector_words,
 )
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
+from sockproxy.operating.config.files import Files
 from sockproxy.operating.config.requirements import RequireDocument
 from sockproxy.operating.config.source import Source, parse_source, read_text
 from sockproxy.operating.config.validation import Advice, Findings, validate
@@ -43,8 +45,10 @@ EXTENDS_DEPTH_MAX = 16
 class Policies:
     """Finds policies by their names; every file is read once."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, read: Files | None = None) -> None:
+        """`read` is told of every file."""
         self.catalogue = catalogue
+        self._read = read
         self._builtin: dict[str, Policy] = {}
         self._files: dict[str, Mapping[str, Policy]] = {}
         self.advice: list[Advice] = []
@@ -79,7 +83,7 @@ class Policies:
     def _of_file(self, file: str, name: str) -> Policy:
         policies = self._files.get(file)
         if policies is None:
-            source = parse_source(file, read_text(file))
+            source = parse_source(file, read_text(file, self._read))
             findings = Findings(source)
             policies = self.compile(source, validate(source, findings), findings)
             self.check_names(policies, findings)
@@ -218,7 +222,7 @@ class _Compilation:
         from sockproxy.judging.requirements.kinds import KINDS
 
         values = {name: getattr(document, name) for name in KINDS}
-        values = {name: value for name, value in values.items() if value is not None}
+        values = {name: _plain(value) for name, value in values.items() if value is not None}
         if effect == "deny":
             self.findings.add(path, "only an allow rule can require something")
         elif not values:
@@ -262,6 +266,13 @@ class _Compilation:
             return
         if not any(name not in operations or _is_in(operations[name], versions) for name in selected):
             self.findings.add(path, f"can never match: {quoted(selector)} is in none of this policy's API versions")
+
+
+def _plain(value: Any) -> Any:
+    """The value of a requirement; of one that has keys, those that are given."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return {one.name: given for one in fields(value) if (given := getattr(value, one.name)) is not None}
 
 
 def _ready(waiting: Mapping[str, set[str]]) -> list[str]:

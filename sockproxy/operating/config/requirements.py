@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from sockproxy.judging.requirements.resources import SIZE
-from sockproxy.operating.config.shapes import Choice, Flag, ListOf, Named, Number, Text, key
+from sockproxy.operating.config.shapes import Choice, Flag, Keys, ListOf, Named, Number, Text, key
 
 _NOTHING_FITS = "is empty: nothing would fit; leave the key out to require nothing"
 
@@ -22,6 +22,19 @@ _EXPRESSION_CHARACTERS_MAX = 4096
 _SOME = ListOf(Text("expected a pattern"), when_empty=_NOTHING_FITS)
 _LABELS = Named(PATTERN, r"[!-~]{1,255}", "the name of a label has up to 255 visible characters")
 _PARAMETERS = Named(PATTERN, r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a parameter has letters, digits, - and _")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetDocument:
+    """What an object that is there has to be like. One key at least; all have to hold."""
+
+    labels: Mapping[str, str] | None = key(
+        _LABELS, "Labels that it carries, and what their values may be: A|B is either.", default=None
+    )
+    names: tuple[str, ...] | None = key(_SOME, "What it may be called: a container, volume or network.", default=None)
+    images: tuple[str, ...] | None = key(
+        _SOME, "What an image may be called, or the image that a container was made of.", default=None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +132,12 @@ class RequireDocument:
         "body. It has to be true; what is false, an error or costs too much is denied.",
         default=None,
     )
+    target: TargetDocument | None = key(
+        Keys(TargetDocument, "Target"),
+        "What the container, image, volume or network that a request acts on has to be like, as the engine says when it is "
+        "asked: its labels, its names, its images. An exec instance is judged by its container.",
+        default=None,
+    )
 
 
 REQUIRE_TITLE = "Requirements"
@@ -146,6 +165,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "pids_max": "pids_max: 200",
         "query": 'query: {signal: "SIGTERM|SIGHUP"}',
         "expression": 'expression: "body.HostConfig.Memory > 0 && !has(body.HostConfig.CapAdd)"',
+        "target": "target: {labels: {owner: ci}}",
     }
 )
 """Key -> a line of YAML that uses it."""
@@ -154,12 +174,17 @@ NOTES: Mapping[str, str] = MappingProxyType(
     {
         "pod_security": "The table, control by control, is in [pod-security.md](pod-security.md).",
         "bind_sources": "Paths are cleaned as text (`/srv/../etc` is `/etc`); the `device` of a volume may have no `..` at "
-        "all, since it is the kernel that reads it, behind links. Symbolic links are not followed: list only "
-        "directories in which no client can make links, or a link to `/` is all it takes. Whoever may bind one for writing can "
-        "make them there: require `read_only_binds` beside this, or trust them with the host. VolumesFrom is refused, since "
-        "the request does not tell what it brings, and so is a start out of a checkpoint in another directory. A named volume "
-        "is what it was made as: judge `VolumeCreate` by the same requirement, and keep others from making volumes. Options "
-        "of other volume drivers, and of local volumes that are neither binds nor tmpfs, are refused.",
+        "all, since it is the kernel that reads it, behind links. Where sockproxy sees the engine's files (that one listens on "
+        "a unix socket, in the same mount namespace and with the same root, and sockproxy may see that: it has to run as root "
+        "or as the engine's user), a path has to fit as it is written and as where its links lead. Elsewhere links are not "
+        "followed: list only directories in which no client can make any, or a link to `/` is all it takes. A link that is "
+        "made between the look and the engine's own is followed by the engine in either case, so whoever may bind a directory "
+        "for writing can win that race: require `read_only_binds` beside this, or trust them with the host. VolumesFrom is "
+        "judged by what the other container has mounted, a named volume by what it was made as: the engine is asked. A volume "
+        "that is not there yet is made by the create; judge `VolumeCreate` by the same requirement, since a volume may be made "
+        "in between, and of a service's volumes only those of this engine are known. A start out of a checkpoint in another "
+        "directory is refused, and so are options of other volume drivers, and of local volumes that are neither binds nor "
+        "tmpfs.",
         "read_only_binds": "For a local volume that binds, `o` has to have `ro`. ReadOnlyNonRecursive counts as writable. "
         "Below API 1.44, and in a volume with `rbind`, what is mounted beneath a bound directory stays writable.",
         "images": "Where the engine takes all tags (a pull or push without one) the pattern has to take all: `busybox:*`. "
@@ -170,13 +195,14 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "names": "A container's name is judged without the slash in front.",
         "labels": "A volume that is there already keeps its labels.",
         "networks": "`default` is `bridge`. An id is not the name of a network. All that are named count: the mode, the "
-        "endpoints, and the id that an endpoint may have. For a service `*` does not stand for what may be an id (lower-case "
-        "letters and digits alone), since an id may be that of `host`: list such a name as it is. The docker command sends "
-        "ids for a service's networks, so it is the id that has to be listed there.",
+        "endpoints, and the id that an endpoint may have. A create that joins a container which is not listed as "
+        "`container:NAME` is judged by the networks that this one has: the engine is asked. For a service `*` does not stand "
+        "for what may be an id (lower-case letters and digits alone), since an id may be that of `host`: list such a name as "
+        "it is. The docker command sends ids for a service's networks, so it is the id that has to be listed there.",
         "users": "The spelling counts: `0`, `00` and `root` are three values. Groups that are added (GroupAdd) are not "
         "asked for.",
         "log_drivers": "The options of a driver are not asked for.",
-        "volume_drivers": "A volume that is there already keeps its driver.",
+        "volume_drivers": "A volume that is there already keeps its driver: the engine is asked which one that is.",
         "devices": "Paths are cleaned as text, but may have no `..`, and a directory gives all devices below it.",
         "sysctls": "Those of an endpoint (API 1.46 on) count, too.",
         "ports": "Without an address a pattern is for all of them. A container in the network of the host, or of another "
@@ -188,6 +214,14 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "`no`, `false`, `none` and nothing.",
         "expression": "What is absent is an error, so ask `has()` first where it may be. An expression judges a spelling: "
         "images, paths and networks have several names, which the other keys know. `&&` joins conditions.",
+        "target": "The request goes on with the whole id of what was looked at, so that a name which moves on in between fools "
+        "nobody; the record's `target` has that id, its `resource` the client's name. A volume has its name only, and an image "
+        "keeps it where the name is what is meant: untagged by ImageDelete, sent out by ImagePush, ImageGet and ImageGetAll "
+        "(without a tag the engine takes all, and that is refused). Whoever can make that name mean another object in "
+        "between must be judged by the same requirement. What is not there is answered 404 in the engine's words, as "
+        "clients expect, and so a client can find out which names are taken. All names of an image have to fit `images`, not "
+        "only the one that was asked for. NetworkConnect and NetworkDisconnect act on two objects, and both have to be like "
+        "this: the engine's own networks have no labels. ContainerDelete with `link` is refused.",
     }
 )
 """Key -> what else has to be known to whoever uses it."""

@@ -17,6 +17,7 @@ from sockproxy.operating.config.document import DOCUMENT
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Either,
     Flag,
     Key,
     Keys,
@@ -100,6 +101,8 @@ def _say(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
                 "propertyNames": {"pattern": pattern},
                 "additionalProperties": _say(item, definitions),
             }
+        case Either(single=single, keys=keys):
+            return {"anyOf": [_say(single, definitions), _say(keys, definitions)]}
         case Keys(model=model):
             if model.__name__ not in definitions:
                 _define(shape, definitions)

@@ -72,8 +72,15 @@ class Keys(NamedTuple):
     title: str
 
 
+class Either(NamedTuple):
+    """A single value, or keys that say more."""
+
+    single: "Single"
+    keys: Keys
+
+
 Single: TypeAlias = Text | NameOrNumber | Choice | Flag | Number | Constant
-Shape: TypeAlias = Single | ListOf | Named | Keys
+Shape: TypeAlias = Single | ListOf | Named | Keys | Either
 
 
 class Key(NamedTuple):

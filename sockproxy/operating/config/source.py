@@ -13,10 +13,9 @@ from typing import NamedTuple, TypeAlias
 import yaml
 
 from sockproxy.errors import ConfigError, Finding
+from sockproxy.operating.config.files import FILE_BYTES_MAX, Files, read_file
 from sockproxy.operating.config.wording import Path, key_of, quoted
 
-FILE_BYTES_MAX = 1 << 20
-"""A policy of 10,000 rules has half of it."""
 DEPTH_MAX = 16
 """The deepest place in a configuration is the sixth level."""
 
@@ -52,11 +51,11 @@ class UnreadableFile(ConfigError):
     """The file could not be read at all; nothing is known of what is in it."""
 
 
-def read_text(file: str) -> str:
-    """The text of a configuration file; raises UnreadableFile, or ConfigError for what is no text or too much of it."""
+def read_text(file: str, files: Files | None = None) -> str:
+    """The text of a configuration file; raises UnreadableFile, or ConfigError for what is no text or too much of it. `files`
+    is told what it was like."""
     try:
-        with open(file, "rb") as stream:
-            raw = stream.read(FILE_BYTES_MAX + 1)
+        raw = read_file(file, files)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UnreadableFile((Finding(file, 0, "", f"cannot be read: {reason}"),)) from error

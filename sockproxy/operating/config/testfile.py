@@ -9,6 +9,7 @@ nor how they are told. Begin at `load_tests`.
       - name: builds start containers
         request: POST /v1.41/containers/web/start
         body: '{"Image": "busybox"}'    # as on the wire, where a rule requires something of it
+        found: '{"volume": {"data": null}}'  # what the engine has, where a rule asks for that (see `found`)
         as: {uid: 1000}                 # who asks; what is left out is not known
         expect: allow
         operation: ContainerStart       # these three only where they matter
@@ -25,7 +26,9 @@ from sockproxy.errors import ConfigError
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.identity import Peer, PeerKind, Principal, identify
 from sockproxy.judging.policy import UNKNOWN_SELECTOR, Policy
+from sockproxy.judging.requirements.facts import Findings as Engine
 from sockproxy.operating.config.document import FORMAT_VERSION, TEXT
+from sockproxy.operating.config.found import read_findings
 from sockproxy.operating.config.policies import Policies
 from sockproxy.operating.config.shapes import Choice, Constant, Keys, ListOf, Number, key
 from sockproxy.operating.config.source import UnreadableFile, parse_source, read_text
@@ -56,6 +59,7 @@ class CaseDocument:
     name: str = key(TEXT, "What is tested, for people.")
     request: str = key(TEXT, "METHOD TARGET, as on the wire.")
     body: str | None = key(TEXT, "The body, as on the wire.", default=None)
+    found: str | None = key(TEXT, "What the engine has: JSON, kind by kind and name by name.", default=None)
     principal: PrincipalDocument | None = key(
         Keys(PrincipalDocument, "Principal"), "Who asks.", default=None, name="as"
     )
@@ -88,6 +92,7 @@ class PolicyTest(NamedTuple):
     target: str
     body: bytes
     principal: Principal
+    found: Engine
     expected: Mapping[str, str]
 
 
@@ -137,6 +142,10 @@ def _check(path: Path, document: CaseDocument, names: set[str], findings: Findin
     names.add(document.name)
     if document.request.count(" ") != 1 or "" in document.request.split(" "):
         findings.add((*path, "request"), "expected METHOD TARGET, as in GET /v1.41/info")
+    try:
+        read_findings(document.found or "{}")
+    except ValueError as error:
+        findings.add((*path, "found"), str(error))
 
 
 def _check_expected(
@@ -160,8 +169,9 @@ def _test(line: int, document: CaseDocument) -> PolicyTest:
         "reason": document.reason,
     }
     given = {key: value for key, value in expected.items() if value is not None}
+    found = read_findings(document.found or "{}")
     body = (document.body or "").encode("utf-8", "surrogateescape")
-    return PolicyTest(line, document.name, method, target, body, _principal(document.principal), given)
+    return PolicyTest(line, document.name, method, target, body, _principal(document.principal), found, given)
 
 
 def _principal(document: PrincipalDocument | None) -> Principal:

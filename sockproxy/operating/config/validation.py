@@ -15,6 +15,7 @@ from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Docume
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
+    Either,
     Flag,
     Keys,
     ListOf,
@@ -143,6 +144,8 @@ class _Reader:
                 return self.read_named(shape, node)
             case ListOf():
                 return self.read_items(shape, node)
+            case Either():
+                return self.read(shape.keys if isinstance(node.value, dict) else shape.single, node)
             case _:
                 message = _what_is_wrong(shape, node)
                 return self.cut(node, message) if message else _Read(_value(shape, node), node)

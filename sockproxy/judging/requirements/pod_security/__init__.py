@@ -1,7 +1,7 @@
 """Pod security: the Kubernetes Pod Security Standards, carried over to what the Engine API lets a client ask for.
 
-Owns the requirement `pod_security: baseline | restricted`. Must not know policies, bytes or sockets, nor look at the engine:
-what a container joins, or what an existing volume is, cannot be seen from a request. Begin at `make`; then `controls` (the
+Owns the requirement `pod_security: baseline | restricted`. Must not know policies, bytes or sockets, nor what is there on the
+engine: `joins` completes a request by that. Begin at `make`; then `controls` (the
 table: control -> fields -> what is allowed), `fields` (which fields there are; what is none of them is denied), `rules` (what
 can be required of a value), `tree` (both tables as one tree that is laid over a body). docs/pod-security.md is the table for
 people. Sources: kubernetes.io, Pod Security Standards, and k8s.io/pod-security-admission/policy as of Kubernetes 1.37.
@@ -13,6 +13,7 @@ from typing import Any
 from sockproxy.errors import BadRequest
 from sockproxy.judging.payload import Query
 from sockproxy.judging.requirements.facts import Check, Facts, Kind, Unmet
+from sockproxy.judging.requirements.joins import completing
 from sockproxy.judging.requirements.pod_security.controls import LEVELS, Level
 from sockproxy.judging.requirements.pod_security.fields import HELD, OPERATIONS, QUERIES, REPEATED
 from sockproxy.judging.requirements.pod_security.tree import Tree, grow, judge
@@ -70,4 +71,4 @@ def _level(value: Any) -> Level:
     return level
 
 
-KIND = Kind(operations=frozenset(OPERATIONS) | frozenset(QUERIES), make=make)
+KIND = completing(Kind(operations=frozenset(OPERATIONS) | frozenset(QUERIES), make=make), modes=True, mounted=True)

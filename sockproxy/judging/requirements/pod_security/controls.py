@@ -110,8 +110,8 @@ CONTROLS: tuple[Control, ...] = (
         _NETWORK,
         relaxed=_under("networks", _NETWORK_OR_HOST),
         spelt="`host`, `container:x`, `ns:/path`, a network's name or id",
-        why="An id of the host's network gives a namespace of its own. `container:x` and `ns:` are denied under every key,"
-        " since what is joined is not known.",
+        why="An id of the host's network gives a namespace of its own. `container:x` counts as what `x` has itself, and the"
+        " host's is denied there under every key; of a build it is denied, and `ns:` always.",
     ),
     Control(
         "Host namespaces",
@@ -134,7 +134,13 @@ CONTROLS: tuple[Control, ...] = (
         relaxed=_under("networks"),
         why="Docker's own clients name a service's networks by their ids, and the host's has one, too.",
     ),
-    Control("Host namespaces", ("HostConfig.PidMode", "HostConfig.UTSMode", "HostConfig.UsernsMode"), UNSET),
+    Control(
+        "Host namespaces",
+        ("HostConfig.PidMode", "HostConfig.UTSMode", "HostConfig.UsernsMode"),
+        UNSET,
+        why="PidMode `container:x` is allowed where `x` itself meets all of this table: whoever shares its processes has its"
+        " files and powers.",
+    ),
     Control("Host namespaces", ("HostConfig.IpcMode",), one_of("private", "shareable", "none")),
     Control("Host namespaces", ("HostConfig.CgroupnsMode",), one_of("private")),
     Control(
@@ -196,7 +202,7 @@ CONTROLS: tuple[Control, ...] = (
         "Host path volumes",
         ("HostConfig.VolumesFrom",),
         EMPTY,
-        why="Takes all that another container has mounted, host paths among it.",
+        why="Each mount of the other container counts as a mount of this one.",
     ),
     Control(
         "Host ports",

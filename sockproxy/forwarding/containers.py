@@ -1,0 +1,156 @@
+"""Which container a peer is, as the engine knows it: by its control group, or by the address that it comes from.
+
+Owns what the engine is asked for that, and that it ends: in time, in bytes and in number. Must not know what is permitted to
+whom (`judging.clients`). Begin at `Containers.introduce`. Nothing is kept: an address is another container's as soon as its
+own has ended, so each connection is asked about anew. What the engine does not say is not known, and meets nothing.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import orjson
+
+from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
+from sockproxy.forwarding.engine import Engine
+from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.relay import BoundedCut, Relay
+from sockproxy.forwarding.stream import Stream
+from sockproxy.judging.identity import Peer, host_of
+from sockproxy.wire import http1
+from sockproxy.wire.http1 import FramingKind
+
+log = logging.getLogger(__name__)
+
+ASKED_AT_ONCE_MAX = 8
+"""Peers that the engine is asked about at a time; others wait. It takes a millisecond and some more for many containers."""
+ANSWER_BYTES_MAX = 8 << 20
+"""A list takes 1 to 2 KiB a container: some thousands of them."""
+STARTED_LATE_SECONDS = 0.5
+"""A container is asking when its engine has not yet noted that it runs. One that was started later than this cannot have been
+there when the connection came: the address was somebody else's."""
+
+PAUSES_SECONDS = (0.0, 0.02, 0.06, 0.15, 0.27)
+"""Before each time that it is asked about a peer of which it knows nothing: together as long as it may be late."""
+
+_HOST = (b"Host", b"docker")
+_ID = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z")
+_LIST = "/containers/json"
+
+Ip = IPv4Address | IPv6Address
+
+
+class Containers:
+    """The engine's, for peers that are some of them."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._turns = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
+
+    async def introduce(self, peer: Peer, came_at: float) -> Peer:
+        """The same peer with its container's id, name and labels, as far as they can be known. `came_at`: when it connected,
+        seconds since the epoch. Never raises but for a cancellation."""
+        address = _ip(host_of(peer.address or ""))
+        if (address if peer.kind == "tcp" else peer.container) is None:
+            return peer
+        try:
+            async with asyncio.timeout(self._limits.connect_seconds or None):
+                for seconds in PAUSES_SECONDS:
+                    await asyncio.sleep(seconds)
+                    found = await self._find(peer, address, came_at)
+                    if found is not None:
+                        return _with(peer, found)
+            return peer  # lawful: it is in no container
+        except TimeoutError:
+            reason = "the engine does not answer in time"
+        except EngineError as error:
+            reason = error.detail
+        except (BadRequest, PeerGone, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            reason = "the engine's answer cannot be read"
+        except (LookupError, TypeError, ValueError, AttributeError):
+            reason = "the engine's answer is not what was asked for"
+        # Lawful, all of them: who it is stays unknown, and no match that asks for it holds.
+        log.warning("container-unknown", extra={"listener": peer.listener, "reason": reason})
+        return peer
+
+    async def _find(self, peer: Peer, address: Ip | None, came_at: float) -> Any:
+        """What the engine says of the container that a peer is in; None if it knows none that runs."""
+        async with self._turns:
+            stream = await self._engine.connect()
+            try:
+                if address is None:
+                    return await self._inspect(stream, str(peer.container))
+                having = [one["Id"] for one in await self._get(stream, _LIST) if address in _addresses(one)]
+                if len(having) != 1:
+                    return None  # nobody's, or that of several in networks that do not see one another
+                found = await self._inspect(stream, having[0])
+            finally:
+                self._engine.release(stream, is_reusable=False)
+        if found is None or address not in _addresses(found):
+            return None
+        return found if _seconds(found["State"]["StartedAt"]) <= came_at + STARTED_LATE_SECONDS else None
+
+    async def _inspect(self, stream: Stream, id: str) -> Any:
+        if not _ID.fullmatch(id):
+            raise ValueError("no id")
+        found = await self._get(stream, f"/containers/{id}/json")
+        return found if found["Id"] == id and found["State"]["Running"] is True else None
+
+    async def _get(self, stream: Stream, target: str) -> Any:
+        held = bytearray()
+        stream.write(http1.serialise_request_head("GET", target, [_HOST], http1.NO_BODY))
+        raw = await stream.read_head(self._limits.engine_head_bytes_max)
+        answer = http1.parse_response_head(raw, self._limits.fields_max, "GET")
+        has_end = answer.framing.kind in (FramingKind.CHUNKED, FramingKind.LENGTH) and answer.keep_alive
+        if answer.status != 200 or not has_end:
+            raise EngineError(502, EngineErrorReason.MALFORMED, f"the engine answers {answer.status}")
+        relay = Relay("upstream", stream, None, BoundedCut(answer.framing, ANSWER_BYTES_MAX, held))
+        relay.start()
+        try:
+            await relay.wait()
+        finally:
+            relay.stop()
+        return orjson.loads(held)
+
+
+def _with(peer: Peer, found: Any) -> Peer:
+    labels = found["Config"]["Labels"] or {}
+    return peer._replace(
+        container=found["Id"],
+        container_name=str(found["Name"]).removeprefix("/"),
+        container_labels=tuple(sorted((str(name), str(value)) for name, value in labels.items())),
+    )
+
+
+def _addresses(container: Any) -> set[Ip]:
+    """Those of a container in its networks, of a list or an inspection; none of one that shares those of the host or of
+    another container."""
+    return {ip for ip in map(_ip, _written(container["NetworkSettings"]["Networks"] or {})) if ip is not None}
+
+
+def _written(networks: Any) -> Iterator[str]:
+    for network in networks.values():
+        yield from (network["IPAddress"], network["GlobalIPv6Address"])
+
+
+def _ip(text: str) -> Ip | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None  # lawful: no address is nobody's
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _seconds(time: str) -> float:
+    """An engine's time, which is in UTC with up to nine decimals."""
+    found = _TIME.fullmatch(time)
+    if found is None:
+        raise ValueError("no time")
+    return datetime.fromisoformat(f"{found[1]}+00:00").timestamp() + float(f"0{found[2] or '.0'}")
