@@ -208,6 +208,8 @@ class Service:
             log.error("audit-lines-missing", extra={"sink": sink, "first_seq": first, "last_seq": last})
         if self.apprentice is not None:
             log.warning("learning", extra={"file": self.apprentice.file, "denied": "nothing"})
+        if needs_upkeep(self.config.audit):
+            self.trail.flush()  # signs what a process before us could not, and moves away what it has filled
         for listener in self.listeners:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
@@ -216,7 +218,6 @@ class Service:
         for task in self._shipping:
             task.add_done_callback(lambda ended: ended.cancelled() or ended.result())  # lets a fault be seen
         if needs_upkeep(self.config.audit):
-            self.trail.flush()  # signs what a process before us could not
             syncs = any(audit.fsync != "never" for audit in self.config.audit)
             self._chores.append(self._loop.create_task(keep_up(self.trail, self.metrics.audit_events, syncs=syncs)))
 
