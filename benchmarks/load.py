@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
+from typing import Any
 
 from benchmarks.engine import BLOCK_BYTES, CHUNK_BYTES
 
@@ -48,8 +49,8 @@ EVENTS = request("GET", "/events")
 INSPECTS = tuple(request("GET", f"/containers/shop-cart-{number:04}/json") for number in range(5000))
 
 
-def _create() -> bytes:
-    """A create of 2 KiB, as docker's command line writes one: every field, most of them empty."""
+def _create(number: int) -> bytes:
+    """A create of 2 KiB, as docker's command line writes one: every field, most of them empty. No two are the same."""
     host_config = {
         **dict.fromkeys(
             ("Binds", "CapAdd", "CapDrop", "GroupAdd", "VolumesFrom", "Devices", "DeviceCgroupRules"), None
@@ -73,7 +74,7 @@ def _create() -> bytes:
         "Mounts": [{"Type": "volume", "Target": "/var/lib/cart"}],
         "PortBindings": {},
     }
-    body = {
+    body: dict[str, Any] = {
         **dict.fromkeys(("AttachStderr", "AttachStdin", "AttachStdout", "OpenStdin", "StdinOnce", "Tty"), False),
         **dict.fromkeys(("Hostname", "Domainname", "WorkingDir"), ""),
         "User": "1000:1000",
@@ -83,18 +84,20 @@ def _create() -> bytes:
         "OnBuild": None,
         "Volumes": {},
         "ExposedPorts": {"8080/tcp": {}},
-        "Env": ["CART_DATABASE=postgres://cart@db/cart", "CART_LOG=info"],
-        "Labels": {"com.example.team": "shop", "com.example.tier": "web"},
+        "Env": [f"CART_DATABASE=postgres://cart@db/cart-{number}", "CART_LOG=info"],
+        "Labels": {"com.example.team": "shop", "com.example.tier": "web", "com.example.order": f"{number:06}"},
         "HostConfig": host_config,
         "NetworkingConfig": {"EndpointsConfig": {"shop": {"Aliases": ["cart"]}}},
     }
-    raw = json.dumps(body).encode()
-    raw += b" " * (CREATE_BYTES - len(raw))
+    spare = CREATE_BYTES - len(json.dumps(body, separators=(",", ":"))) - len(b"\n")
+    body["Labels"]["com.example.about"] = "x" * (spare - len(',"com.example.about":""'))
+    raw = json.dumps(body, separators=(",", ":")).encode() + b"\n"
     return request("POST", "/containers/create", "Content-Type: application/json", f"Content-Length: {len(raw)}") + raw
 
 
 CREATE_BYTES = 2048
-CREATE = _create()
+CREATES = tuple(map(_create, range(500)))
+CREATE = CREATES[0]
 
 
 # One connection

@@ -83,9 +83,9 @@ def keep_alive(connections: int, heads: Sequence[bytes], subject: Subject, effor
 
 
 def judged_create(connections: int, subject: Subject, effort: Effort) -> Numbers:
-    """CPU for a create whose body is judged (by who does), and how many small requests cost as much."""
+    """CPU for a create whose body is judged (by who does) and like none before, and how many small requests cost as much."""
     small = keep_alive(connections, _LIST, subject, effort)
-    with load.KeepAlive(subject.path, connections, (load.CREATE,), status=201) as clients:
+    with load.KeepAlive(subject.path, connections, load.CREATES, status=201) as clients:
         clients.run(effort.seconds * _WARM_SHARE)
         numbers = cost(subject, lambda: clients.run(effort.seconds))
     return numbers | {"times": numbers["cpu"] / small["cpu"]}

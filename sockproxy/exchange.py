@@ -12,6 +12,7 @@ from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.judging.catalogue import ApiVersion, Classified
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.policy import Decision
+from sockproxy.wire.tracing import Traceparent
 
 
 class Stage(IntEnum):
@@ -38,6 +39,31 @@ STAGES = {
 """From -> to; what is not here is a fault of ours."""
 
 LAST_STAGES = frozenset({Stage.REJECTED, Stage.DENIED, Stage.REFUSED, Stage.ANSWERED, Stage.FAILED})
+
+
+class Level(IntEnum):
+    """How much of an exchange is recorded; the levels of Kubernetes."""
+
+    NONE = auto()
+    METADATA = auto()
+    REQUEST = auto()  # and the body of the request
+    REQUEST_RESPONSE = auto()  # and that of the answer
+
+
+class Extent:
+    """What is recorded of an exchange beside its facts. `wants_*`: what has to be kept for it while it passes. `is_alike`:
+    whoever asks with the same head, the same is recorded, and nothing of bodies."""
+
+    __slots__ = ("answer", "body", "is_alike", "level", "told", "wants_answer", "wants_body")
+
+    def __init__(self, level: Level, *, wants_body: bool, wants_answer: bool, is_alike: bool) -> None:
+        self.level = level
+        self.wants_body = wants_body
+        self.wants_answer = wants_answer
+        self.is_alike = is_alike
+        self.body: bytes | str = b""  # as it came; a text says why it is not here
+        self.answer: bytes | str = b""
+        self.told: Any = None  # the body as it may be told, once it was made
 
 
 def exchange_id(prefix: str, number: int) -> str:
@@ -76,6 +102,7 @@ class Exchange:
         "decision",
         "detail",
         "engine_error_reason",
+        "extent",
         "forwarded_at",
         "id",
         "is_tunnel",
@@ -88,6 +115,7 @@ class Exchange:
         "stage",
         "status",
         "target",
+        "traceparent",
         "user_agent",
     )
 
@@ -99,8 +127,9 @@ class Exchange:
         self.received_time = received_time
         self.stage = Stage.RECEIVED
         self.method = ""  # as sent, once it is known to be a token
-        self.target = ""  # the canonical one that the engine gets
+        self.target = ""  # the canonical one that the engine gets, without secrets
         self.user_agent = ""
+        self.traceparent: Traceparent | None = None  # that the client sent
         self.api_version: ApiVersion | None = None  # None: unversioned, or not read
         self.classified: Classified | None = None
         self.decision: Decision | None = None
@@ -108,6 +137,7 @@ class Exchange:
         self.engine_error_reason: EngineErrorReason | None = None
         self.detail = ""  # one line for people: what was wrong, for whatever did not end well
         self.status = 0  # what the client was answered; 0: nothing
+        self.extent: Extent | None = None  # None: no more than the facts, if anything
         self.is_tunnel = False  # the answer became a tunnel
         self.recording: Recorded | None = None  # of its session
         self.bytes_in = 0

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from sockproxy.data import load_secrets
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
@@ -15,13 +16,14 @@ from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.shared import Gate, Proxy
+from sockproxy.forwarding.shared import Extents, Gate, Proxy
 from sockproxy.forwarding.stream import HangupWatch, Stream
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.twins import Twins, find_twins
+from sockproxy.recording.redaction import Redactor, hide_all
 
 PRINCIPAL = identify(PeerFacts("listener", "unix", uid=1000, gid=1000, pid=1))
 
@@ -133,6 +135,11 @@ class World:
         """Whether a connection to the engine waits to be accepted."""
         return bool(select.select([self._engine_socket], [], [], 0)[0])
 
+    @property
+    def busy_count(self) -> int:
+        """Connections to the engine that carry a request, on whichever way."""
+        return self.proxy.engine.busy_count + self.connections.express_busy_count
+
     def stop_engine(self) -> None:
         """From now on the engine cannot be reached."""
         self._engine_socket.close()
@@ -181,8 +188,10 @@ class _Observers:
 
 
 @asynccontextmanager
-async def open_world(policy: str = "allow-all", **limits: float) -> AsyncIterator[World]:
-    """A proxy with that built-in policy and those limits."""
+async def open_world(
+    policy: str = "allow-all", extents: Extents | None = None, **limits: float
+) -> AsyncIterator[World]:
+    """A proxy with that built-in policy and those limits. `extents`: where more than facts are recorded."""
     loop = asyncio.get_running_loop()
     catalogue = load_catalogue()
     hangups = HangupWatch(loop)
@@ -196,7 +205,11 @@ async def open_world(policy: str = "allow-all", **limits: float) -> AsyncIterato
         listening.setblocking(False)
         set_limits = replace(Limits(), **limits)  # type: ignore[arg-type]
         engine = Engine(Address("unix", path=path), set_limits, loop, hangups)
-        proxy = Proxy(catalogue, load_known_bodies, engine, set_limits, deadlines, observers, "test")
+        proxy = Proxy(
+            *(catalogue, load_known_bodies, engine, set_limits, deadlines, observers, "test"),
+            redact_target=Redactor(load_secrets(), hide_all).target,
+            extents=extents,
+        )
         world = World(proxy, Gate("listener", load_policy(policy, catalogue)), listening, [])
         observers.world = world
         try:

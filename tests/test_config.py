@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from sockproxy.data import builtin_policy_names, load_builtin_policy, load_operations
 from sockproxy.errors import ConfigError, Finding
+from sockproxy.exchange import Level
 from sockproxy.forwarding.address import Address, TlsFiles
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.clients import Match
-from sockproxy.judging.policy import ApiVersions, Mode
+from sockproxy.judging.policy import ApiVersions, Effect, Mode
 from sockproxy.operating.config import (
     AuditConfig,
     Config,
@@ -32,6 +33,7 @@ from sockproxy.operating.config import policies as policies_module
 from sockproxy.operating.config import source as source_module
 from sockproxy.operating.config.model import CollectorConfig, RotateConfig, SignConfig
 from sockproxy.operating.config.wording import key_of, nearest, quoted
+from sockproxy.recording.levels import AuditRule
 
 ROOT = Path(__file__).parent.parent
 BUILT_IN = "built-in are allow-all, ci, kubernetes-1.3, kubernetes-1.4, readonly, and one a client"
@@ -68,7 +70,7 @@ def test_findings(case: dict[str, Any], file: Path) -> None:
 
 def test_a_finding_is_one_line(file: Path) -> None:
     file.write_text('version: 1\n"a\\nb\\x1b[31m": 1\npolicies: {ci: {mode: "x\\ny"}}\n', encoding="utf-8")
-    known = "version, engine, listeners, admin, admin_token_file, audit, recordings, limits, policies"
+    known = "version, engine, listeners, admin, admin_token_file, audit, audit_rules, audit_key, recordings, limits, policies"
     assert [str(one) for one in findings_of(file)] == [
         f"{file}:2: a\\nb\\x1b[31m: unknown key; known here: {known}",
         f'{file}:3: policies.ci.mode: expected "enforce" or "shadow", not "x\\ny"',
@@ -124,6 +126,53 @@ def test_rules_of_the_same_name_are_all_kept(file: Path) -> None:
     theirs = [*load_policy("ci", CATALOGUE).allow, *load_policy(f"{file}#buildx-docker-driver", CATALOGUE).allow]
     assert [(rule.name, rule.selectors) for rule in both.allow] == [(rule.name, rule.selectors) for rule in theirs]
     assert len(both.deny) == 1
+
+
+AUDITED = "version: 1\nlisteners: [{address: /a, policy: readonly}]\naudit: [{file: a.jsonl, level: Request}]\n"
+NOTE = "note: {}:4: audit_rules[0]: leaves no record of what may change the engine: "
+
+# (a rule, the advice on it)
+AUDIT_RULES = [
+    ("{level: None, operations: [SystemPing, '@read']}", []),
+    ("{level: Metadata}", []),
+    ("{level: None, effect: deny}", []),
+    ("{level: None, operations: [ContainerStart, SystemPing]}", [f"{NOTE}ContainerStart"]),
+    ("{level: None, operations: ['@unknown']}", [f"{NOTE}@unknown"]),
+]
+
+
+@pytest.mark.parametrize(("rule", "advice"), AUDIT_RULES)
+def test_a_rule_that_leaves_out_writes_is_noted(rule: str, advice: list[str], file: Path) -> None:
+    file.write_text(f"{AUDITED}audit_rules: [{rule}]\n", encoding="utf-8")
+    assert [str(one) for one in check_config(str(file), CATALOGUE)] == [one.format(file) for one in advice]
+
+
+def test_audit_rules_come_to_this(file: Path) -> None:
+    rule = "{level: None, operations: ['@Exec', SystemPing], principals: [{uid: 0}, {cidr: 10.0.0.0/8}], effect: allow}"
+    file.write_text(f"{AUDITED}audit_rules: [{rule}, {{level: Request}}]\n", encoding="utf-8")
+    config = load_config(str(file), CATALOGUE)
+    first, second = config.audit_rules
+    assert (first.level, first.effect, second) == (Level.NONE, Effect.ALLOW, AuditRule(Level.REQUEST))
+    assert first.operations == {"ExecStart", "ExecInspect", "ExecResize", "ContainerExec", "SystemPing"}
+    assert first.principals == (Match((("uid", 0),)), Match((("cidr", ip_network("10.0.0.0/8")),)))
+    assert config.audit_key == (f"{file.parent}/a.key", f"{file.parent}/a.jsonl")
+
+
+# (the keys of a configuration that say where records go, the file of the key)
+AUDIT_KEYS = [
+    ("", ""),
+    ("audit: [{file: '-'}]", ""),
+    ("audit: [{file: '-'}, {file: b.jsonl}, {file: c}]", "{}/b.key"),
+    ("audit: [{file: b}]", "{}/b.key"),
+    ("audit_key: k", "{}/k"),
+    ("audit: [{file: b}]\naudit_key: /k", "/k"),
+]
+
+
+@pytest.mark.parametrize(("keys", "expected"), AUDIT_KEYS)
+def test_the_key_stands_beside_the_first_trail(keys: str, expected: str, file: Path) -> None:
+    file.write_text(f"version: 1\nlisteners: [{{address: /a, policy: readonly}}]\n{keys}\n", encoding="utf-8")
+    assert load_config(str(file), CATALOGUE).audit_key.file == expected.format(file.parent)
 
 
 def test_advice_is_told_in_the_order_of_the_file_and_of_files_that_it_names(file: Path) -> None:
@@ -217,7 +266,7 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert local.clients[0].match == Match((("uid", 0),))
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
     assert config.admin_token_file == f"{beside}/admin-token"
-    sign = SignConfig("/etc/sockproxy/audit.key", every=1000, seconds=10)
+    sign = SignConfig("/etc/sockproxy/signing.key", every=1000, seconds=10)
     rotate = RotateConfig(bytes_max=104857600, seconds=86400, keep=30)
     file, syslog, journald, otlp = config.audit
     assert file == AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes", sign, rotate)

@@ -155,7 +155,7 @@ async def test_what_is_under_way_when_time_is_over_is_recorded() -> None:
         await world.connections.finished(0.01)
         assert [exchange.stage for exchange in world.exchanges[told:]] == [Stage.FAILED]
         assert await engine.receive_all() == b""
-        assert world.proxy.engine.busy_count == 0
+        assert world.busy_count == 0
 
 
 async def test_draining_does_not_wait_for_a_tunnel_that_the_engine_has_ended() -> None:
@@ -232,7 +232,7 @@ async def test_tunnels_that_have_ended_leave_nothing_behind() -> None:
             await world.endings[-1].wait()
         assert running_limits(world) == before
         assert not world.proxy.ended_tunnels
-        assert world.proxy.engine.busy_count == 0
+        assert world.busy_count == 0
 
 
 def running_limits(world: World) -> int:

@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 import uvloop
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from sockproxy.data import load_secrets
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
@@ -45,6 +46,7 @@ from sockproxy.operating.observers import Observers
 from sockproxy.operating.twins import PYTHON, Twins
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, States
+from sockproxy.recording.redaction import Redactor, hide_all
 from sockproxy.wire import http1
 from tests.exchanges import CATALOGUE, MemorySink
 from tests.forms import COMPILED, IF_COMPILED
@@ -171,7 +173,7 @@ async def open_arm(way: Way, *, policy: str = "allow-all", **limits: float) -> A
         "test",
         limits=[field.name for field in fields(Limits)],
         sinks=[sink.name],
-        states=States(express_in_flight=lambda: world.connections.express_busy_count),
+        states=States(express_in_flight=lambda: world.connections.express_untold_count),
         count_served=way.twins.count_served,
     )
     trail = AuditTrail([(sink, "deny-writes")], loop.call_soon, metrics.audit_events, way.twins.lines)
@@ -183,7 +185,9 @@ async def open_arm(way: Way, *, policy: str = "allow-all", **limits: float) -> A
         listening.setblocking(False)
         engine = Engine(Address("unix", path=f"{folder}/engine.sock"), set_limits, loop, hangups)
         proxy = Proxy(
-            CATALOGUE, load_known_bodies, engine, set_limits, deadlines, told, "test", has_express=way.has_express
+            *(CATALOGUE, load_known_bodies, engine, set_limits, deadlines, told, "test"),
+            redact_target=Redactor(load_secrets(), hide_all).target,
+            has_express=way.has_express,
         )
         world = World(proxy, Gate("listener", load_policy(policy, CATALOGUE)), listening, [], way.twins)
         try:
@@ -471,6 +475,81 @@ def test_pipelined_requests_are_the_same_on_both_ways() -> None:
     assert len(run.seen[1]) == len(sent)  # type: ignore[index]
 
 
+JUDGED = """
+version: 1
+policies:
+  judged:
+    mode: {mode}
+    allow:
+      - operations: [ContainerList, ImageCreate, ContainerAttach]
+      - operations: [ContainerCreate, ContainerExec]
+        require: {{pod_security: baseline}}
+      - operations: [ImageLoad]
+        require: {{query: {{quiet: "1"}}}}
+"""
+JSON = b"Content-Type: application/json\r\n"
+
+
+def post(path: bytes, body: bytes, fields: bytes = JSON) -> bytes:
+    return b"POST /v1.41%b HTTP/1.1\r\nHost: d\r\n%bContent-Length: %d\r\n\r\n%b" % (path, fields, len(body), body)
+
+
+JUDGED_REQUESTS = (
+    post(b"/containers/create?name=a", b'{"Image":"busybox","Cmd":["true"]}\n'),
+    post(b"/containers/create", b'{"image": "busybox", "HostConfig": {"Binds": null, "Memory": 0}}'),
+    post(b"/containers/create", b'{"Image":"busybox","HostConfig":{"Privileged":true}}'),
+    post(b"/containers/create", b'{"Image":"a","HostConfig":{"Privileged":true},"HostConfig":{}}'),
+    post(b"/containers/create", b'{"Image":"a","HostConfig":{"Privileged":true},"HostConfig":null}'),
+    post(b"/containers/create", b'{"Image":"a","Image":"b"}'),
+    post(b"/containers/create", b'{"Image":"a","Image\\u003a":"b"}'),
+    post(b"/containers/create", b'{"Image":"a"}{"HostConfig":{"Privileged":true}}'),
+    post(b"/containers/create", b'{"Image":"a","Nothing":1}'),
+    post(b"/containers/create", b""),
+    post(b"/containers/create", b"null"),
+    post(b"/containers/create", b"{}", b"Content-Type: application/x-www-form-urlencoded\r\n"),
+    post(b"/containers/create", b'{"Image":"a"}', JSON + b"Expect: 100-continue\r\n"),
+    post(b"/containers/create", b'{"Image":"a"}', JSON + b"Connection: close\r\n"),
+    post(b"/containers/x/exec", b'{"Cmd":["true"]}'),
+    post(b"/containers/x/exec", b'{"Cmd":["true"],"Privileged":true}'),
+    post(b"/images/load?quiet=1", b'{"Image":"no json to anybody"', b"Content-Type: application/x-tar\r\n"),
+    post(b"/images/load?quiet=0", b"tar", b"Content-Type: application/x-tar\r\n"),
+    post(b"/images/create?fromImage=a", b""),
+    post(b"/containers/x/start", b""),
+    READ,
+)
+CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sent=st.lists(st.builds(Request, st.sampled_from(JUDGED_REQUESTS), st.sampled_from((0, 0, 0, 60)), st.just(False)))
+)
+def test_what_is_judged_is_the_same_on_both_ways(mode: str, sent: list[Request], tmp_path: Path) -> None:
+    file = tmp_path / "judged.yaml"
+    file.write_text(JUDGED.format(mode=mode), encoding="utf-8")
+    warm = [Request(READ, 0, False)] * 3
+    assert_twins(conversation([*warm, *sent], [Answer(CREATED[:-2], b"{}")]), policy=str(file))
+
+
+@pytest.mark.parametrize("way", EXPRESS_WAYS)
+async def test_what_has_come_whole_needs_no_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: Way) -> None:
+    file = tmp_path / "judged.yaml"
+    file.write_text(JUDGED.format(mode="enforce"), encoding="utf-8")
+    create, _, denied, *_ = JUDGED_REQUESTS
+    async with open_arm(way, policy=str(file)) as arm:
+        client, engine = await arm.warm()
+        await exchange(client, engine)
+        monkeypatch.setattr(arm.world.connections, "_serve", None)  # would fail
+        await client.send(create)
+        assert (await engine.receive_until(b"}")).endswith(b'{"Image":"busybox","Cmd":["true"]}')
+        await engine.send(CREATED)
+        assert await client.receive(len(CREATED)) == CREATED
+        await client.send(denied)
+        assert (await client.receive_until(b"}\n")).startswith(b"HTTP/1.1 403 ")
+        assert await exchange(client, engine) == OK
+
+
 def test_the_usual_goes_the_express_way() -> None:
     run = assert_twins(conversation([Request(READ, 0, False)] * 10, [ANSWERS[0]]))
     assert run.express_count == 8
@@ -652,7 +731,78 @@ async def draining_while_busy(arm: Arm) -> object:
     return await client.receive_all()  # tells the client that the connection ends: RFC 9112, 9.6
 
 
+async def a_write_whose_engine_is_gone(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await exchange(client, engine)
+    await client.send(WRITE)
+    head = await engine.receive_until(HEAD_END)
+    engine.close()
+    got = without_ids(await client.receive_until(HEAD_END) + await client.receive_until(b"}\n"))
+    return head, got, arm.world.engine_was_called()
+
+
+async def a_write_that_the_engine_has_not_read(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await exchange(client, engine)
+    await client.send(WRITE)
+    await until(lambda: is_readable(engine))
+    engine.close()  # a reset: but it may have been read, and is not repeated
+    got = without_ids(await client.receive_until(HEAD_END) + await client.receive_until(b"}\n"))
+    return got, arm.world.engine_was_called()
+
+
+async def a_new_read_that_the_engine_has_not_read(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await exchange(client, engine)
+    await client.send(OTHER)
+    await until(lambda: is_readable(engine))
+    engine.close()
+    engine, head = await accept_request(arm.world)
+    await engine.send(OK)
+    return head, await client.receive(len(OK))
+
+
+async def half_close_behind_a_write(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await exchange(client, engine)
+    await client.send(WRITE)
+    head = await engine.receive_until(HEAD_END)
+    client.finish()
+    end = await engine.receive_all()
+    await engine.send(OK)
+    return head, end, await client.receive_all()
+
+
+async def a_write_with_a_large_answer(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await exchange(client, engine)
+    body = bytes(range(256)) * (1 << 12)
+    await client.send(WRITE)
+    await engine.receive_until(HEAD_END)
+    sending = asyncio.create_task(engine.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body))
+    await client.receive_until(HEAD_END)
+    got = await client.receive(len(body))
+    await sending
+    return got == body, await exchange(client, engine)
+
+
+async def draining_behind_a_write(arm: Arm) -> object:
+    client, engine = await arm.warm()
+    await exchange(client, engine)
+    await client.send(WRITE)
+    await engine.receive_until(HEAD_END)
+    arm.world.connections.drain()
+    await engine.send(OK)
+    return await client.receive_all()
+
+
 IN_THE_MIDDLE = (
+    a_write_whose_engine_is_gone,
+    a_write_that_the_engine_has_not_read,
+    a_new_read_that_the_engine_has_not_read,
+    half_close_behind_a_write,
+    a_write_with_a_large_answer,
+    draining_behind_a_write,
     half_close,
     half_close_with_the_request,
     half_close_behind_a_second_request,

@@ -311,7 +311,7 @@ def concurrent(count: int, kept: int) -> Story:
             await engine.receive_until(HEAD_END)
             await engine.send(OK)
             assert await client.receive(len(OK)) == OK
-        await until(lambda: world.proxy.engine.busy_count == 0)
+        await until(lambda: world.busy_count == 0)
         assert world.proxy.engine.idle_count == kept
         for engine in engines[kept:]:
             assert await engine.receive_all() == b""
@@ -483,7 +483,8 @@ async def open_bounded(name: str) -> AsyncIterator[World]:
 
 
 def test_every_limit_has_its_row() -> None:
-    assert set(BOUNDS) == {field.name for field in fields(Limits)}
+    refuses_nothing = {"audited_body_bytes_max"}  # what is above it passes: `test_levels`
+    assert set(BOUNDS) | refuses_nothing == {field.name for field in fields(Limits)}
 
 
 @pytest.mark.parametrize("name", BOUNDS)

@@ -37,7 +37,7 @@ from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import document, load_policy
 from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.testfile import load_tests
-from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS
+from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS, RESPONSE_BODY
 from sockproxy.recording.metrics import FAMILIES
 
 ROOT = Path(__file__).parent.parent
@@ -559,7 +559,7 @@ def test_all_client_limits() -> None:
 def test_all_audit_fields() -> None:
     rows = table_below("The audit trail", "fields")
     assert [name for row in rows for name in names(row[0])] != []
-    assert {name for row in rows for name in names(row[0])} == set(FIELDS)
+    assert {name for row in rows for name in names(row[0])} == {*FIELDS, RESPONSE_BODY}
     principal = next(row[1] for row in rows if "`principal`" in row[0])
     assert names(principal) == list(PRINCIPAL_FIELDS)
 

@@ -80,7 +80,7 @@ def test_row(row: Row) -> None:
     unmet = KINDS[key].make(value, ())(facts(row.operation, row.request))
     assert (unmet and unmet.field) == row.fails
     if unmet is not None:
-        told = ("only containers", "in a row")
+        told = ("only containers", "in a row", "no name of a volume")
         assert any(one in str(unmet) for one in (key, *told)) or unmet.field == "query.rollback" or unmet.absent
         assert str(unmet).isprintable()
         assert "secret" not in unmet.detail

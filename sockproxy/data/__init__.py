@@ -20,6 +20,11 @@ or an older; engines take a field in every API version that they serve). All eng
 differ the narrower type stands. Types are read as `judging.payload.types` says. A create's body has the fields of `Config`
 and `HostConfig` at its top as well.
 
+`secrets.json`: what must not be told of requests and answers, by the names of the API. `fields` and `parameters` (of a
+query): name, or name of what it stands in and name -> what is done with the value, as `recording.redaction` says;
+`operations`: the same of whole bodies; `options` of drivers, and `mount_words` among them, that are no secrets; `known` and
+`known_parameters`: all other names that there are. What is none of these is taken for a secret.
+
 `docker_releases.json`, newest first: `docker_release`, `api_version` (its newest), `kubernetes_1_4`: whether Kubernetes
 1.4 supported it, "yes" or "no"; "" for the releases that came after it, which it never was tested with.
 """
@@ -53,6 +58,23 @@ def load_bodies() -> BodyRows:
     rows = _load_json("bodies.json")
     structs = {name: {field: tuple(row) for field, row in fields.items()} for name, fields in rows["types"].items()}
     return BodyRows(rows["operations"], rows["ignored"], structs)
+
+
+class SecretRows(NamedTuple):
+    """What is secret, and which names are known not to be."""
+
+    fields: dict[str, str]
+    parameters: dict[str, str]
+    operations: dict[str, str]
+    options: list[str]
+    mount_words: list[str]
+    known: list[str]
+    known_parameters: list[str]
+
+
+def load_secrets() -> SecretRows:
+    """What must not be told, by names."""
+    return SecretRows(**_load_json("secrets.json"))
 
 
 def load_docker_releases() -> list[dict[str, str]]:

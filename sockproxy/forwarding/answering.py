@@ -40,8 +40,8 @@ async def answer(
 ) -> bool:
     """Answers in the engine's place. The connection stays open if the request was read to its end."""
     keep_alive = head.keep_alive and not proxy.is_draining and await _discard_body(proxy, client, exchange, head)
-    _write_answer(
-        *(client, exchange, status, message), keep_alive=keep_alive, minor=head.minor, retry_seconds=retry_seconds
+    client.write(
+        whole_answer(exchange, status, message, keep_alive=keep_alive, minor=head.minor, retry_seconds=retry_seconds)
     )
     proxy.complete(exchange, stage)
     if not keep_alive:
@@ -76,7 +76,7 @@ async def reject(proxy: Proxy, client: Stream, exchange: Exchange, error: BadReq
     if error.reason in LIMIT_OF_REASON:
         proxy.observers.limit_hit(LIMIT_OF_REASON[error.reason])
     if exchange.status == 0:
-        _write_answer(client, exchange, error.status, f"sockproxy: {error.detail}", keep_alive=False, minor=1)
+        client.write(whole_answer(exchange, error.status, f"sockproxy: {error.detail}", keep_alive=False, minor=1))
     proxy.complete(exchange, Stage.REJECTED if exchange.stage is Stage.RECEIVED else Stage.FAILED)
     await _linger(proxy, client)
     return False
@@ -117,29 +117,21 @@ async def _discard_body(proxy: Proxy, client: Stream, exchange: Exchange, head: 
     return relay.is_whole
 
 
-def _write_answer(
-    client: Stream,
-    exchange: Exchange,
-    status: int,
-    message: str,
-    *,
-    keep_alive: bool,
-    minor: int,
-    retry_seconds: int = 0,
-) -> None:
+def whole_answer(
+    exchange: Exchange, status: int, message: str, *, keep_alive: bool, minor: int, retry_seconds: int = 0
+) -> bytes:
+    """The bytes of an answer in the engine's place, whose status is the exchange's from now on."""
     exchange.status = status
     version = exchange.api_version
-    client.write(
-        http1.answer(
-            status,
-            message,
-            api_version_is_old=version is not None and version < _JSON_ERRORS_FROM,
-            request_id=exchange.id,
-            keep_alive=keep_alive,
-            minor=minor,
-            head_only=exchange.method == "HEAD",
-            retry_seconds=retry_seconds,
-        )
+    return http1.answer(
+        status,
+        message,
+        api_version_is_old=version is not None and version < _JSON_ERRORS_FROM,
+        request_id=exchange.id,
+        keep_alive=keep_alive,
+        minor=minor,
+        head_only=exchange.method == "HEAD",
+        retry_seconds=retry_seconds,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.answering import refuse_connection
+from sockproxy.forwarding.direct import Direct
 from sockproxy.forwarding.express import Caller, Express, Outcome
 from sockproxy.forwarding.proxy import SERVE
 from sockproxy.forwarding.readiness import Readiness
@@ -38,7 +39,8 @@ class Connections:
 
     def __init__(self, proxy: Proxy, readiness: Readiness) -> None:
         self._proxy = proxy
-        self._express = Express(proxy, readiness, self._serve)
+        self._direct = Direct(proxy)
+        self._express = Express(proxy, readiness, self._serve, self._direct.serve)
         self._tasks: dict[asyncio.Task[None], Caller] = {}
         self._sent_away: set[asyncio.Task[None]] = set()
 
@@ -49,8 +51,13 @@ class Connections:
 
     @property
     def express_busy_count(self) -> int:
-        """Exchanges under way on the express way, each on a connection to the engine."""
+        """Connections to the engine that the express way uses."""
         return self._express.busy_count
+
+    @property
+    def express_untold_count(self) -> int:
+        """Exchanges under way on the express way of which no observer was told yet."""
+        return self._express.untold_count
 
     @property
     def express_idle_count(self) -> int:
@@ -70,7 +77,10 @@ class Connections:
 
     def go_on(self, client: Stream, caller: Caller) -> None:
         """Serves a connection that is a stream already, and stays one: with TLS there is no express way."""
-        self._keep(self._proxy.loop.create_task(_serve_stream(self._proxy, self._express, caller, client)), caller)
+        self._keep(
+            self._proxy.loop.create_task(_serve_stream(self._proxy, self._express, self._direct, caller, client)),
+            caller,
+        )
 
     def new_caller(
         self,
@@ -110,7 +120,7 @@ class Connections:
         task.add_done_callback(self._sent_away.discard)
 
     def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
-        serving = _serve_connection(self._proxy, self._express, caller, outcome, received)
+        serving = _serve_connection(self._proxy, self._express, self._direct, caller, outcome, received)
         self._keep(self._proxy.loop.create_task(serving), caller)
 
     def _keep(self, task: asyncio.Task[None], caller: Caller) -> None:
@@ -131,22 +141,28 @@ class Connections:
             await asyncio.gather(*unfinished, return_exceptions=True)
 
 
-async def _serve_connection(proxy: Proxy, express: Express, caller: Caller, outcome: Outcome, received: bytes) -> None:
+async def _serve_connection(
+    proxy: Proxy, express: Express, direct: Direct, caller: Caller, outcome: Outcome, received: bytes
+) -> None:
     """Goes on with a connection of the express way."""
-    await _serve_stream(
-        proxy, express, caller, await open_stream(proxy.loop, proxy.hangups, caller.sock, received), outcome
-    )
+    client = await open_stream(proxy.loop, proxy.hangups, caller.sock, received)
+    await _serve_stream(proxy, express, direct, caller, client, outcome)
 
 
 async def _serve_stream(
-    proxy: Proxy, express: Express, caller: Caller, client: Stream, outcome: Outcome = Outcome.REQUEST
+    proxy: Proxy,
+    express: Express,
+    direct: Direct,
+    caller: Caller,
+    client: Stream,
+    outcome: Outcome = Outcome.REQUEST,
 ) -> None:
     """Serves one request after the other, until the connection ends or goes the express way again."""
     is_over = True
     try:
         while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
             outcome = Outcome.REQUEST
-            if _is_usual(proxy, client, caller.gate) and (bare := client.detach()) is not None:
+            if _is_usual(proxy, direct, client, caller.gate) and (bare := client.detach()) is not None:
                 is_over = False
                 caller.sock = bare
                 express.enter(caller, client.take_all())
@@ -160,9 +176,11 @@ async def _serve_stream(
             caller.on_closed(caller.principal)
 
 
-def _is_usual(proxy: Proxy, client: Stream, gate: Gate) -> bool:
-    """What has come is one request that is known, and there is nothing else to care for."""
-    return client.received in gate.known and not (client.saw_eof or client.unsent_bytes or proxy.is_draining)
+def _is_usual(proxy: Proxy, direct: Direct, client: Stream, gate: Gate) -> bool:
+    """What has come is one request that is known, or can be served at once, and there is nothing else to care for."""
+    if client.saw_eof or client.unsent_bytes or proxy.is_draining:
+        return False
+    return client.received in gate.known or direct.may_serve(gate, client.received)
 
 
 async def _comes_next(proxy: Proxy, client: Stream) -> bool:

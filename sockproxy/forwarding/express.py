@@ -16,10 +16,10 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from sockproxy.errors import BadRequest, EngineError
-from sockproxy.exchange import Exchange
+from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.shared import Gate, Heads, Known, KnownAnswer, Proxy, Trip, heads_for
 from sockproxy.judging.catalogue import Access, Traffic
@@ -98,6 +98,15 @@ def _make_room(memory: dict[bytes, Any] | set[bytes], size_max: int) -> None:
         memory.clear()
 
 
+class UnderWay(NamedTuple):
+    """A request that was not known, but is judged, recorded and on its way on a caller's line (`direct`)."""
+
+    exchange: Exchange
+    head: RequestHead
+    judgement: Judgement
+    unsent: bytes  # what the line did not take of it
+
+
 class Line:
     """A kept connection to the engine. `held`: what has come of an answer that is not whole yet."""
 
@@ -144,6 +153,7 @@ class Caller:
         "received_at",
         "sock",
         "trip",
+        "under_way",
         "unsent",
     )
 
@@ -168,6 +178,7 @@ class Caller:
         self.line: Line | None = None
         self.trip: Trip | None = None  # what the plain way carries for it
         self.known: Known | None = None
+        self.under_way: UnderWay | None = None  # in the place of `known`: what goes the direct way
         self.head = b""  # as the client sent it
         self.unsent = b""  # what a slow client did not take of an answer
         self.has_served = False
@@ -193,7 +204,7 @@ class Caller:
         self.received_at = time.monotonic()
         line = None if known is None else self.express.take_line()
         if known is None or line is None:
-            self.express.leave(self, Outcome.REQUEST, data)
+            self.express.not_known(self, data)
             return
         self.known, self.head, self.line, line.caller = known, data, line, self
         try:
@@ -226,9 +237,17 @@ class Caller:
 class Express:
     """The express way: its clients, its connections to the engine, and the ways in and out."""
 
-    def __init__(self, proxy: Proxy, readiness: Readiness, hand_over: Callable[[Caller, Outcome, bytes], None]) -> None:
-        """`hand_over` goes on with a client by the plain way; the bytes are what came from it and was not used."""
+    def __init__(
+        self,
+        proxy: Proxy,
+        readiness: Readiness,
+        hand_over: Callable[[Caller, Outcome, bytes], None],
+        serve_directly: Callable[["Express", Caller, bytes], bool],
+    ) -> None:
+        """`hand_over` goes on with a client by the plain way; the bytes are what came from it and was not used.
+        `serve_directly` does so at once with a request that is not known (`direct`), or tells that it does not."""
         self._proxy = proxy
+        self._serve_directly = serve_directly
         self._readiness = readiness
         self._hand_over = hand_over
         self._callers: set[Caller] = set()
@@ -252,8 +271,13 @@ class Express:
 
     @property
     def busy_count(self) -> int:
-        """Exchanges that are under way, each on a connection to the engine."""
+        """Connections to the engine with a request."""
         return sum(caller.line is not None for caller in self._callers)
+
+    @property
+    def untold_count(self) -> int:
+        """Exchanges that are under way, of which nobody was told yet."""
+        return sum(caller.line is not None and caller.under_way is None for caller in self._callers)
 
     # --- in
 
@@ -278,7 +302,29 @@ class Express:
         self._readiness.watch(sock, line.ready)
         return line
 
+    def begin(self, caller: Caller, request: bytes) -> int:
+        """Sends a request that is not known on a kept connection, which is the caller's from now on; how much of it was taken.
+        0 and no line where there is no such connection."""
+        line = self.take_line()
+        if line is None:
+            return 0
+        try:
+            sent = line.sock.send(request)
+        except BlockingIOError:
+            sent = 0  # lawful: it is full, which the plain way can wait for
+        except OSError:
+            self.drop(line)  # lawful: nothing was sent, so the plain way may take another
+            return 0
+        caller.forwarded_at = time.monotonic()
+        caller.known, caller.line, line.caller = None, line, caller
+        return sent
+
     # --- what happens
+
+    def not_known(self, caller: Caller, data: bytes) -> None:
+        """What came cannot be sent on as it is known."""
+        if not self._serve_directly(self, caller, data):
+            self.leave(caller, Outcome.REQUEST, data)
 
     def answered(self, line: Line, caller: Caller, data: bytes) -> None:
         """hot: sends an answer on, if it is the usual and whole."""
@@ -292,12 +338,12 @@ class Express:
         answer = proxy.known_answers.get(head) or self._read_answer(head)
         length = _UNUSUAL if answer is None else body_length(answer.framing, data, end)
         if answer is None or known is None or length < 0:
-            self._not_whole(line, caller, data, may_come=length == _TO_COME)
+            self._unusual(line, caller, data, answer, length)
             return
         line.caller = caller.line = None
         line.held = b""
         self.idle.append(line)
-        self._send(caller, data if answer.head == head else answer.head + data[end:])
+        self.send(caller, data if answer.head == head else answer.head + data[end:])
         caller.idle_since = completed_at = time.monotonic()
         caller.has_served = True
         served = (
@@ -323,13 +369,36 @@ class Express:
             self._proxy.known_answers[raw] = answer
         return answer
 
+    def _unusual(self, line: Line, caller: Caller, data: bytes, answer: KnownAnswer | None, length: int) -> None:
+        under_way = caller.under_way
+        if answer is None or under_way is None or length < 0:
+            self._not_whole(line, caller, data, may_come=length == _TO_COME)
+            return
+        line.caller = caller.line = caller.under_way = None
+        line.held = b""
+        self.idle.append(line)
+        exchange = under_way.exchange
+        exchange.answered_at = caller.answered_at
+        exchange.status, exchange.bytes_out = answer.status, length
+        self.send(caller, answer.head + data[data.find(b"\r\n\r\n") + 4 :])
+        self._proxy.complete(exchange, Stage.ANSWERED)
+        self.turn_over(caller)
+
+    def turn_over(self, caller: Caller) -> None:
+        """A request was answered without being known: the client may make another one."""
+        caller.idle_since = time.monotonic()
+        caller.has_served = True
+        if caller.unsent:
+            self.leave(caller, Outcome.REST, b"")
+
     def _not_whole(self, line: Line, caller: Caller, data: bytes, *, may_come: bool) -> None:
         has_ended = len(data) == len(line.held)
         line.held = data
         if has_ended or not may_come or len(data) > ANSWER_BYTES_MAX:
             self.leave(caller, Outcome.ANSWER, b"")
 
-    def _send(self, caller: Caller, data: bytes) -> None:
+    def send(self, caller: Caller, data: bytes) -> None:
+        """Sends an answer; what a slow client does not take of it is kept in `unsent`."""
         try:
             sent = caller.sock.send(data)
         except BlockingIOError:
@@ -350,13 +419,18 @@ class Express:
         """A connection to the engine that cannot be used. A request on it goes the plain way: anew, since a read that met a
         kept connection's end may be repeated, if nothing of an answer has come."""
         caller = line.caller
-        if caller is not None and line.held:
+        under_way = None if caller is None else caller.under_way
+        may_repeat = under_way is None or may_be_repeated(under_way)
+        if caller is not None and (line.held or not may_repeat):
             self.leave(caller, Outcome.ANSWER, b"")
             return
         self.drop(line)
         if caller is not None:
             caller.line = None
-            self.leave(caller, Outcome.REQUEST, caller.head)
+            if under_way is None:
+                self.leave(caller, Outcome.REQUEST, caller.head)
+            else:
+                self.leave(caller, Outcome.ANSWER, b"")
 
     def drop(self, line: Line) -> None:
         """Closes a connection to the engine."""
@@ -389,6 +463,14 @@ class Express:
             self._readiness.forget(caller.line.sock)
         self._hand_over(caller, outcome, received)
 
+    def give_up(self, caller: Caller) -> None:
+        """Ends a client, and the connection to the engine that it has, if any."""
+        line, caller.line = caller.line, None
+        if line is not None:
+            self.drop(line)
+        if caller in self._callers:
+            self._close(caller)
+
     def _close(self, caller: Caller) -> None:
         self._callers.discard(caller)
         self._readiness.close(caller.sock)
@@ -403,6 +485,12 @@ class Express:
                 self._close(caller)
         for line in list(self.idle):
             self.drop(line)
+
+
+def may_be_repeated(under_way: UnderWay) -> bool:
+    """Whether the engine may get it once more, if it may have read it: as in `RoundTrip`, a read without a body."""
+    exchange = under_way.exchange
+    return exchange.method == "GET" and not exchange.bytes_in
 
 
 def _usual_answer(raw: bytes, fields_max: int) -> KnownAnswer | None:

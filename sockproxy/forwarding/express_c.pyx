@@ -270,13 +270,13 @@ cdef class Readiness:
         cdef ssize_t start = head_size(self.buffer, size)
         cdef ssize_t length = -1
         answer = None
-        if client is not None and start > 0 and not line.held:
+        known = caller.known
+        if client is not None and start > 0 and known is not None and not line.held:
             answer = way.known_answers.get(PyBytes_FromStringAndSize(self.buffer, start))
             length = self.length_of_body(answer, start, size)
         if length < 0:
             way.express.answered(line, caller, PyBytes_FromStringAndSize(self.buffer, size))
             return 0
-        known = caller.known
         line.caller = caller.line = None
         way.idle.append(line)
         unsent = self.reply(client.fd, answer[ANSWER_HEAD], start, size)

@@ -1,6 +1,7 @@
-"""What is read of a request before it is judged: its head, and its body where a rule asks for it.
+"""What is read of a request before it is judged: its head, and its body where a rule, or the record, asks for it.
 
-Owns how long and how large these may be. Must not know policies, nor what is done then. Begin at `read_raw_head`.
+Owns how long and how large these may be. Must not know policies, nor what is done then. Begin at `read_raw_head`. What only
+the record asks for is looked at and left where it is: whatever becomes of that, the body goes its way as it came.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
 from sockproxy.exchange import Exchange
-from sockproxy.forwarding.relay import BoundedCut, Relay
+from sockproxy.forwarding.relay import BoundedCut, Cut, Relay, above, response_cut
 from sockproxy.forwarding.shared import Proxy
 from sockproxy.forwarding.stream import Stream
 from sockproxy.wire import http1
@@ -122,3 +123,59 @@ async def _read_body(
         proxy.deadlines.stop(deadline)
         exchange.bytes_in = relay.count
     return bytes(held)
+
+
+async def peek_body(
+    proxy: Proxy, client: Stream, head: RequestHead, *, passes: bool
+) -> tuple[RequestHead, bytes | str]:
+    """The body that only the record asks for, and which stays with the client's stream, or why it cannot be had; and the head
+    as it is then. `passes`: as far as is known, the request is allowed."""
+    if head.framing.kind is FramingKind.NONE:
+        return head, b""
+    if head.framing.length > proxy.limits.audited_body_bytes_max:
+        return head, above(proxy.limits.audited_body_bytes_max)
+    if head.expects_continue:
+        if not passes:
+            return head, "it was not asked for"
+        client.write(_CONTINUE)
+        head = _without_expectation(head)
+    return head, await _peek(proxy, client, head.framing)
+
+
+async def _peek(proxy: Proxy, client: Stream, framing: http1.Framing) -> bytes | str:
+    limits = proxy.limits
+    bytes_max = limits.audited_body_bytes_max
+    if proxy.held_bytes_max + bytes_max > limits.judged_bodies_bytes_max:
+        proxy.observers.limit_hit("judged_bodies_bytes_max")
+        return "too many bodies were held"
+    peek = _Peek(framing, bytes_max)
+    deadline = proxy.deadlines.start(limits.body_idle_seconds, client.expire, lambda: peek.seen)
+    proxy.held_bytes_max += bytes_max
+    try:
+        if not await client.wait_until(peek.is_enough):
+            return "the connection ended within it"
+    except TimeoutError:
+        return "it came too slowly"  # lawful: whoever forwards it has the same limit, and refuses
+    except BadRequest as error:
+        return error.detail  # lawful: whoever forwards it meets the same, and refuses
+    finally:
+        proxy.held_bytes_max -= bytes_max
+        proxy.deadlines.stop(deadline)
+    return bytes(peek.body) if len(peek.body) <= bytes_max else above(bytes_max)
+
+
+class _Peek:
+    """Looks at a body that arrives, until all of it is here or it is too large."""
+
+    def __init__(self, framing: http1.Framing, bytes_max: int) -> None:
+        self._cut: Cut = response_cut(framing, knows_chunks=False)
+        self._bytes_max = bytes_max
+        self.seen = 0
+        self.body = bytearray()
+
+    def is_enough(self, arrived: bytes | bytearray) -> bool:
+        """Whether that is enough of the connection's bytes; they only grow."""
+        if not self._cut.is_done:
+            self.body += self._cut.cut(bytes(arrived[self.seen :]))[0]
+            self.seen = len(arrived)
+        return self._cut.is_done or len(self.body) > self._bytes_max

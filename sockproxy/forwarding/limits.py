@@ -30,6 +30,9 @@ class Limits:
     judged_bodies_bytes_max: int = 64 << 20
     """All bodies that are held at a time, so that clients who send theirs slowly cannot fill the memory. Above: 503."""
 
+    audited_body_bytes_max: int = 64 << 10
+    """A body that is recorded, of a request or an answer; creates have some KiB. Above: the record says so, and it passes."""
+
     discarded_body_bytes_max: int = 256 << 10
     """What is read of the body of a request that is denied, so that its connection can stay open. Above: it is closed."""
 

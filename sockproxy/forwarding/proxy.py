@@ -19,19 +19,19 @@ from sockproxy.forwarding.answering import (
     refuse_while_draining,
     reject,
 )
-from sockproxy.forwarding.express import Caller, Line, Outcome, learn
+from sockproxy.forwarding.express import Caller, Line, Outcome, UnderWay, learn
 from sockproxy.forwarding.inquiry import Inquiry
-from sockproxy.forwarding.intake import Taken, check_no_form, read_raw_head, take_body
+from sockproxy.forwarding.intake import Taken, check_no_form, peek_body, read_raw_head, take_body
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.roundtrip import RoundTrip
-from sockproxy.forwarding.shared import Gate, Known, Proxy
+from sockproxy.forwarding.shared import Extents, Gate, Known, Proxy
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import STREAMS
+from sockproxy.judging.catalogue import STREAMS, Access
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge, would_be_refused
 from sockproxy.judging.policy import Effect, Mode, Policy, denial_message
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
-from sockproxy.wire import http1
+from sockproxy.wire import http1, tracing
 from sockproxy.wire.http1 import FramingKind, RequestHead
 
 log = logging.getLogger(__name__)
@@ -51,22 +51,48 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     gate = caller.gate  # not before: a slow head is judged by what holds when it is there
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
-    judgement = _judge(proxy, gate.policy, exchange.principal, head)
+    judgement = judge_request(proxy, gate.policy, exchange.principal, head)
+    extents = proxy.extents
+    if extents is not None:
+        gate, head, judgement, body = await _look_at_body(proxy, client, caller, exchange, head, judgement, extents)
     if judgement.needs_body or judgement.decision.questions:
         gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement)
-    _note(exchange, head, judgement)
+    note(proxy, exchange, head, judgement)
+    if extents is not None:
+        extent = exchange.extent = extents.extent_of(exchange, caller.peer)
+        extent.body = body if extent.wants_body else b""
     exchange.decided_at = time.monotonic()
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await refuse_while_draining(proxy, client, exchange, head)
     operation = judgement.classified.operation
     record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
+    if proxy.has_tracing:
+        head = traced(head, exchange)
     caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
-    if proxy.has_express and gate.may_learn:
+    if proxy.has_express and gate.may_learn and exchange.traceparent is None and (extents is None or extent.is_alike):
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
     acting = _act(proxy, client, exchange, head, judgement, trip)
     if gate.meter is None or judgement.decision.effect is Effect.DENY:
         return await acting
     return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting)
+
+
+async def _look_at_body(
+    proxy: Proxy,
+    client: Stream,
+    caller: Caller,
+    exchange: Exchange,
+    head: RequestHead,
+    judgement: Judgement,
+    extents: Extents,
+) -> tuple[Gate, RequestHead, Judgement, bytes | str]:
+    """The body that the record asks for, which stays where it is. While it came, another gate may have begun to hold."""
+    if not extents.may_tell_body(judgement.classified):
+        return caller.gate, head, judgement, b""
+    _name(proxy, exchange, head, judgement)
+    passes = judgement.needs_body or judgement.decision.effect is Effect.ALLOW
+    head, body = await peek_body(proxy, client, head, passes=passes)
+    return caller.gate, head, judge_request(proxy, caller.gate.policy, exchange.principal, head), body
 
 
 async def _judge_wholly(
@@ -77,7 +103,7 @@ async def _judge_wholly(
     gate, inquiry = caller.gate, Inquiry(proxy)
     taken: Taken | None = None
     while True:
-        _name(exchange, head, judgement)
+        _name(proxy, exchange, head, judgement)
         if judgement.needs_body and taken is None:
             taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
         elif not await inquiry.find(judgement.questions):
@@ -98,14 +124,14 @@ def _judge_taken(
     refusal = None if taken is None else taken.refusal
     if refusal is not None and policy.mode is not Mode.SHADOW:
         raise refusal  # the policy has changed meanwhile
-    judgement = _judge(proxy, policy, principal, head, None if taken is None else taken.body, found)
+    judgement = judge_request(proxy, policy, principal, head, None if taken is None else taken.body, found)
     if refusal is None or not judgement.needs_body:
         return judgement
     proxy.observers.limit_hit(LIMIT_OF_REASON[refusal.reason])
     return would_be_refused(judgement, refusal.detail)
 
 
-def _judge(
+def judge_request(
     proxy: Proxy,
     policy: Policy,
     principal: Principal,
@@ -138,18 +164,35 @@ def _judge(
     return would_be_refused(judgement, refusal.detail)
 
 
-def _name(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+def _name(proxy: Proxy, exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     """Writes into the exchange what its head says."""
     exchange.method = head.method
     exchange.user_agent = (http1.field(head.fields, b"user-agent") or b"").decode("latin-1")
-    exchange.target = judgement.target.canonical
-    exchange.api_version = judgement.target.version
+    if (sent := http1.field(head.fields, tracing.FIELD)) is not None:
+        exchange.traceparent = tracing.parse_traceparent(sent)
+    _, query, exchange.api_version, target = judgement.target
+    exchange.target = proxy.redact_target(target) if query else target
     exchange.classified = judgement.classified
 
 
-def _note(exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
+def traced(head: RequestHead, exchange: Exchange) -> RequestHead:
+    """The head by which the engine learns of the exchange's span, which follows from its own. A read without a trace of its
+    client's begins none, since the express way sends the same head for all of its kind."""
+    if exchange.traceparent is None and _is_read(exchange):
+        return head
+    made = str(tracing.continued(exchange.traceparent, exchange.id)).encode("ascii")
+    others = (one for one in head.fields if one[0].lower() != tracing.FIELD)
+    return head._replace(fields=(*others, (tracing.FIELD, made)))
+
+
+def _is_read(exchange: Exchange) -> bool:
+    operation = exchange.classified.operation if exchange.classified is not None else None
+    return operation is not None and operation.access is Access.READ
+
+
+def note(proxy: Proxy, exchange: Exchange, head: RequestHead, judgement: Judgement) -> None:
     """Writes into the exchange what is known of its request now."""
-    _name(exchange, head, judgement)
+    _name(proxy, exchange, head, judgement)
     exchange.decision = judgement.decision
     exchange.advance(Stage.DECIDED)
 
@@ -185,10 +228,13 @@ async def _act(
     head: RequestHead,
     judgement: Judgement,
     trip: RoundTrip,
+    *,
+    is_told: bool = False,
 ) -> bool:
-    """Records the decision and does what it says; True if the connection can carry another request."""
+    """Records the decision (`is_told`: it is), and does what it says; True if the connection can carry another request."""
     try:
-        proxy.observers.decided(exchange)
+        if not is_told:
+            proxy.observers.decided(exchange)
         if judgement.decision.effect is Effect.DENY:
             decision, operation = judgement.decision, judgement.classified.operation
             # Of what is not there the client hears in the engine's own words, on which some rely.
@@ -212,16 +258,37 @@ async def _act(
 
 async def _serve_answer(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Goes on where the express way met something unusual in the engine's answer."""
-    exchange, known, line = caller.take_over(proxy)
-    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, line))
+    if (under_way := caller.under_way) is not None:
+        line, caller.line, caller.under_way = caller.line, None, None
+        return await _guarded(proxy, client, under_way.exchange, _carry_on_judged(proxy, client, under_way, line))
+    exchange, known, known_line = caller.take_over(proxy)
+    return await _guarded(proxy, client, exchange, _carry_on(proxy, client, exchange, known, known_line))
 
 
 async def _carry_on(proxy: Proxy, client: Stream, exchange: Exchange, known: Known, line: Line) -> bool:
-    _note(exchange, known.head, known.judgement)
+    note(proxy, exchange, known.head, known.judgement)
     upstream = await proxy.engine.adopt(line.sock, line.held)
     trip = RoundTrip(proxy, client, exchange, known.head, known.judgement, sent_on=upstream)
     try:
         return await _act(proxy, client, exchange, known.head, known.judgement, trip)
+    finally:
+        trip.abandon()
+
+
+async def _carry_on_judged(proxy: Proxy, client: Stream, under_way: UnderWay, line: Line | None) -> bool:
+    """The same of what went the direct way: it is recorded already. No `line`: the engine has it not, or gets it again."""
+    exchange, head, judgement, unsent = under_way
+    if line is None:
+        trip = RoundTrip(proxy, client, exchange, head, judgement)
+    else:
+        upstream = await proxy.engine.adopt(line.sock, line.held)
+        if unsent:
+            upstream.write(unsent)
+        # All of its body has come and gone.
+        bodiless = head._replace(framing=http1.NO_BODY) if head.framing.length > 0 else head
+        trip = RoundTrip(proxy, client, exchange, bodiless, judgement, sent_on=upstream)
+    try:
+        return await _act(proxy, client, exchange, head, judgement, trip, is_told=True)
     finally:
         trip.abandon()
 
@@ -251,10 +318,10 @@ async def _guarded(proxy: Proxy, client: Stream, exchange: Exchange, serving: Co
         return False
     finally:
         if exchange.stage not in LAST_STAGES:
-            _complete_as_failed(proxy, exchange)
+            complete_as_failed(proxy, exchange)
 
 
-def _complete_as_failed(proxy: Proxy, exchange: Exchange) -> None:
+def complete_as_failed(proxy: Proxy, exchange: Exchange) -> None:
     """Ends an exchange that was cut off by a cancellation or by a fault of ours."""
     exchange.detail = exchange.detail or "cut off"
     if exchange.stage is Stage.RECEIVED:

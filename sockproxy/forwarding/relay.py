@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone, Side
+from sockproxy.exchange import Extent
 from sockproxy.forwarding.scoop import Scoop
 from sockproxy.forwarding.splice import Splice
 from sockproxy.forwarding.stream import Stream
@@ -239,6 +240,52 @@ class BoundedCut:
         if self._cut.count > self._bytes_max or (self._kept and len(self._kept) > len(data) + 2 * self._bytes_max):
             raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, f"the body is above {self._bytes_max} bytes")
         return b"", consumed
+
+
+class CopyingCut:
+    """Another cut of a body in that framing, and a copy of it up to `bytes_max`, which is what the record has of the answer."""
+
+    __slots__ = ("_bytes_max", "_copied", "_copy", "_cut", "_extent")
+    sight = Sight.PASSING
+    unseen_max = 0
+
+    def __init__(self, cut: Cut, framing: Framing, bytes_max: int, extent: Extent) -> None:
+        self._cut = cut
+        self._extent = extent
+        extent.answer = "the connection ended within it"
+        self._copy = response_cut(framing, knows_chunks=False)
+        self._bytes_max = bytes_max
+        self._copied: bytearray | None = bytearray()
+
+    @property
+    def is_done(self) -> bool:
+        return self._cut.is_done
+
+    @property
+    def ends_with_connection(self) -> bool:
+        return self._cut.ends_with_connection
+
+    @property
+    def count(self) -> int:
+        return self._cut.count
+
+    def pass_unseen(self, count: int) -> None:
+        raise RuntimeError("the bytes must be copied")
+
+    def cut(self, data: Data) -> tuple[Data, int]:
+        if self._copied is not None:
+            self._copied += self._copy.cut(data)[0]
+            if len(self._copied) > self._bytes_max:
+                self._copied = None
+        out = self._cut.cut(data)
+        if self._cut.is_done or self._cut.ends_with_connection:
+            self._extent.answer = above(self._bytes_max) if self._copied is None else bytes(self._copied)
+        return out
+
+
+def above(bytes_max: int) -> str:
+    """Why there is no copy of a body that is too large."""
+    return f"it is above {bytes_max} bytes"
 
 
 class Relay:

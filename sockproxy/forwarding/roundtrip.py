@@ -13,9 +13,9 @@ from collections.abc import Callable
 from math import ceil
 
 from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone, RecordingRefused
-from sockproxy.exchange import Exchange, Stage
+from sockproxy.exchange import Exchange, Extent, Stage
 from sockproxy.forwarding.deadlines import Deadline
-from sockproxy.forwarding.relay import ConnectionCut, KeptCut, Relay, request_cut, response_cut
+from sockproxy.forwarding.relay import ConnectionCut, CopyingCut, Cut, KeptCut, Relay, request_cut, response_cut
 from sockproxy.forwarding.shared import Proxy, Recording
 from sockproxy.forwarding.stream import Stream
 from sockproxy.judging.catalogue import Access, Operation, Traffic
@@ -30,6 +30,7 @@ _REPLACED = frozenset({b"host"})
 # what is encoded (no engine decodes a body, and what is encoded is no JSON).
 _REPLACED_WITH_BODY = _REPLACED | {b"expect", b"trailer", b"content-encoding"}
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD"})
+_JSON = b"application/json"
 _TUNNEL_TRAFFIC = frozenset({Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
 
 
@@ -69,7 +70,7 @@ class RoundTrip:
         self._exchange = exchange
         self._head = head
         self._operation = judgement.classified.operation
-        self.request = _canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
+        self.request = canonical_request(head, judgement, passes_upgrade=self._is_tunnelling(head))
         self._upload: Relay | None = None
         self._download: Relay | None = None
         self._tunnelled: Relay | None = None  # from the client, once there is a tunnel
@@ -280,7 +281,10 @@ class RoundTrip:
         fields.extend(_connection_fields(minor, framing, keep_alive=keep_alive))
         exchange.status = answer.status
         client.write(http1.serialise_response_head(minor, answer.status, answer.reason, fields, framing))
-        download = Relay("upstream", upstream, client, response_cut(answer.framing, knows_chunks=minor >= 1))
+        cut = response_cut(answer.framing, knows_chunks=minor >= 1)
+        if exchange.extent is not None:
+            cut = self._copying(exchange.extent, cut, answer)
+        download = Relay("upstream", upstream, client, cut)
         self._download = download
         download.start()
         try:
@@ -295,6 +299,12 @@ class RoundTrip:
                 exchange.bytes_in = upload.count
         self._proxy.complete(exchange, Stage.ANSWERED)
         return keep_alive, answer.keep_alive and is_upload_over
+
+    def _copying(self, extent: Extent, cut: Cut, answer: ResponseHead) -> Cut:
+        """The cut; it makes a copy where the record wants one."""
+        if not extent.wants_answer or cut.is_done or not _is_json(answer):
+            return cut
+        return CopyingCut(cut, answer.framing, self._proxy.limits.audited_body_bytes_max, extent)
 
     async def _tunnel(self, answer: ResponseHead) -> bool:
         """Carries both directions until both have ended, or one side is gone."""
@@ -409,6 +419,7 @@ class RoundTrip:
         client, upstream = self._client, self._upstream
         client.on_eof = client.on_lost = None
         if self._upload is not None:
+            self._exchange.bytes_in = max(self._exchange.bytes_in, self._upload.count)
             self._upload.stop()
             self._proxy.deadlines.stop(self._upload_deadline)
         if upstream is not None:
@@ -427,7 +438,7 @@ def _pass_end(source: Stream, target: Stream) -> None:
     source.watch_hangup()
 
 
-def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
+def canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
     """The head that the engine gets, from what was judged, and the body as far as that was judged, too."""
     body = judgement.body
     left_out = _REPLACED if body is None else _REPLACED_WITH_BODY
@@ -435,6 +446,11 @@ def _canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrad
     fields = [_HOST, *(field for field in passed if field[0].lower() not in left_out)]
     framing = head.framing if body is None else http1.Framing(FramingKind.LENGTH, len(body))
     return http1.serialise_request_head(head.method, judgement.target.canonical, fields, framing) + (body or b"")
+
+
+def _is_json(answer: ResponseHead) -> bool:
+    content_type = http1.field(answer.fields, b"content-type") or b""
+    return content_type.partition(b";")[0].strip().lower() == _JSON
 
 
 def _answer_limit(operation: Operation | None) -> str:

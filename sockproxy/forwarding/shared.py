@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
-from sockproxy.exchange import Exchange, Served, Stage, exchange_id
+from sockproxy.exchange import Exchange, Extent, Served, Stage, exchange_id
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.engine import Engine
@@ -19,7 +19,7 @@ from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.catalogue import Catalogue, Classified
 from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement
@@ -88,6 +88,16 @@ class Trip(Protocol):
     def bytes_out(self) -> int: ...
 
     def end(self, detail: str) -> None: ...
+
+
+class Extents(Protocol):
+    """What is to be recorded of an exchange beyond its facts, or less: `may_tell_*` come before it is decided."""
+
+    def may_tell_body(self, classified: Classified) -> bool: ...
+
+    def may_tell_answer(self, classified: Classified) -> bool: ...
+
+    def extent_of(self, exchange: Exchange, peer: Peer | None) -> Extent: ...
 
 
 class Known(NamedTuple):
@@ -205,10 +215,15 @@ class Proxy:
         observers: Observers,
         id_prefix: str,
         *,
+        redact_target: Callable[[str], str],
+        extents: Extents | None = None,
         has_express: bool = True,
         recorder: Recorder | None = None,
+        has_tracing: bool = False,
     ) -> None:
-        """`has_express`: reads may be recorded after they were forwarded. `recorder`: of sessions, where a rule asks for it."""
+        """`redact_target`: a canonical target as it may be told. `extents`: asked where more than facts may be recorded, or
+        less. `has_express`: reads may be recorded after they were forwarded. `recorder`: of sessions, where a rule says so.
+        `has_tracing`: exchanges are spans, and the engine is told so."""
         self.catalogue = catalogue
         self.load_bodies = load_bodies  # asked for where a policy looks inside: most need none of it
         self.engine = engine
@@ -217,8 +232,11 @@ class Proxy:
         self.loop = engine.loop  # kept, since asking for it costs a system call
         self.hangups = engine.hangups
         self.observers = observers
+        self.redact_target = redact_target
+        self.extents = extents
         self.has_express = has_express
         self.recorder = recorder
+        self.has_tracing = has_tracing
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side

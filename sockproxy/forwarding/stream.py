@@ -192,6 +192,15 @@ class Stream(asyncio.Protocol):
         await self.wait_for_bytes()
         return self.take_all()
 
+    async def wait_until(self, is_enough: Callable[[bytes | bytearray], bool]) -> bool:
+        """True as soon as what has arrived is enough, False where no more comes; all of it stays here for the next reader.
+        Raises TimeoutError (`expire` was called)."""
+        while not is_enough(self._buffer):
+            if self.saw_eof or self.is_lost:
+                return False
+            await self._wait()
+        return True
+
     def take(self, count: int) -> bytes:
         """Removes and returns the first `count` bytes of what has arrived (fewer if fewer are there)."""
         buffer = self._buffer

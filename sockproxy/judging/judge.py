@@ -77,8 +77,8 @@ def judge(
     found: Findings = NOTHING_FOUND,
 ) -> Judgement:
     """Reads, names and decides one request. `content_length`: of the body behind the head, None if that is not known. `body`:
-    that body, once it was asked for; without `bodies`, which read it, nothing that needs one is allowed. `found`: answers to
-    the `questions` of earlier judgements. Raises BadRequest for what can be read in more than one way."""
+    that body, if it was asked for or has come; without `bodies`, which read it, nothing that needs one is allowed. `found`:
+    answers to the `questions` of earlier judgements. Raises BadRequest for what can be read in more than one way."""
     target = parse_target(method, raw_target)
     classified = catalogue.classify(method, target.path, target.version)
     request = AccessRequest(principal, classified, target.version, method, target.path)
@@ -90,9 +90,10 @@ def judge(
             decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO))
         return Judgement(target, classified, decision)
     reads_body = content_length != 0 and _reads_body(policy, classified)
-    if reads_body and (bodies is None or (body is None and _has_json(bodies, classified))):
+    has_json = bodies is not None and _has_json(bodies, classified)
+    if reads_body and (bodies is None or (body is None and has_json)):
         return Judgement(target, classified, decide(policy, request), needs_body=True)
-    body = body if reads_body else None
+    body = body if reads_body and has_json else None  # nothing is judged of what is no JSON: an archive, a plugin
     decision, body, facts = _look_inside(catalogue, bodies, policy, request, target.query, body, found)
     if not found or decision.effect is Effect.DENY or policy.mode is Mode.SHADOW:
         return Judgement(target, classified, decision, body, facts=facts)
@@ -154,7 +155,7 @@ def _look_inside(
     found: Findings,
 ) -> tuple[Decision, bytes | None, Facts]:
     """The decision on a request that is looked into, the body that the engine gets, and what was found."""
-    facts = _facts(request, read_query(query), {}, found)
+    facts = facts_of(request, read_query(query), {}, found)
     operation_id = facts.operation_id
     payload = Payload({}, b"")
     try:
@@ -168,21 +169,22 @@ def _look_inside(
     data = payload.data if isinstance(payload.data, dict) else {}
     facts = facts._replace(body=data)
     decision = decide(policy, request, facts)
-    for also in _also(operation_id, data):
+    for also in does_too(operation_id, data):
         decision = _decide_too(catalogue, policy, request, decision, facts, also)
     if body is None or policy.mode is Mode.SHADOW:
         return decision, body, facts
     return decision, payload.canonical, facts
 
 
-def _facts(request: AccessRequest, query: Query, body: Mapping[str, Any], found: Findings) -> Facts:
+def facts_of(request: AccessRequest, query: Query, body: Mapping[str, Any], found: Findings = NOTHING_FOUND) -> Facts:
+    """What rules can be asked about a request."""
     operation, _, resource_kind, resource = request.classified
     operation_id = "" if operation is None else operation.operation_id
     of_head = (operation, request.method, request.path, resource_kind)
     return Facts(operation_id, request.api_version, request.principal, resource, query, body, *of_head, found)
 
 
-def _also(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
+def does_too(operation_id: str, body: Mapping[str, Any]) -> Iterator[Also]:
     """What a request with that body does beside its operation."""
     if operation_id == _START and body:
         yield Also(_CREATE, body, CREATES_TOO)
@@ -209,8 +211,8 @@ def _decide_too(
     """The decision on a request that does what another operation does, too: both must be allowed."""
     if first.effect is Effect.DENY and not first.questions:
         return first  # one mount denies; a body may have thousands
-    request = _as(also.operation_id, catalogue, request)
-    second = decide(policy, request, facts and _facts(request, facts.query, also.body, facts.found))
+    request = as_other(also.operation_id, catalogue, request)
+    second = decide(policy, request, facts and facts_of(request, facts.query, also.body, facts.found))
     if second.effect is Effect.ALLOW and second.shadow is not Effect.DENY and not second.questions:
         return first
     if first.questions and second.questions:
@@ -220,9 +222,10 @@ def _decide_too(
 
 def as_create(catalogue: Catalogue, request: AccessRequest) -> AccessRequest:
     """The creation that a start with a HostConfig is as well."""
-    return _as(_CREATE, catalogue, request)
+    return as_other(_CREATE, catalogue, request)
 
 
-def _as(operation_id: str, catalogue: Catalogue, request: AccessRequest) -> AccessRequest:
+def as_other(operation_id: str, catalogue: Catalogue, request: AccessRequest) -> AccessRequest:
+    """The other operation that a request does, too."""
     path = _PATHS[operation_id]
     return request._replace(classified=catalogue.classify("POST", path, request.api_version), method="POST", path=path)

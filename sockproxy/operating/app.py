@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from sockproxy import __version__
+from sockproxy.data import load_secrets
 from sockproxy.errors import ConfigError, Finding
+from sockproxy.exchange import Level
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.containers import Containers
@@ -70,7 +72,10 @@ from sockproxy.operating.workers import (
     supervise,
     trail_of,
 )
+from sockproxy.recording.keys import load_key, new_key
+from sockproxy.recording.levels import LEVELS, Levels
 from sockproxy.recording.metrics import Metrics, Registry, States, Sum, tell
+from sockproxy.recording.redaction import Redactor, mark_by
 
 if TYPE_CHECKING:
     from sockproxy.operating.apprentice import Apprentice
@@ -108,10 +113,14 @@ class Service:
             states=self._states(),
             count_served=twins.count_served,
         )
-        self.trail, self._shippers = open_trail(config.audit, self._flush_soon, self.metrics.audit_events, twins.lines)
+        self.redactor = Redactor(load_secrets(), mark_by(load_audit_key(config)))
+        levels = levels_of(config, self.redactor)
+        self.trail, self._shippers = open_trail(
+            config.audit, self._flush_soon, self.metrics.audit_events, twins.lines, levels
+        )
         id_prefix = secrets.token_hex(6)
         self.recorder = _recorder(config.recordings)
-        self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon, self.recorder)
+        self.observers = Observers(self.trail, self.metrics, id_prefix, self._flush_soon, self.recorder, levels)
         self.apprentice = _apprentice(learn) if learn is not None else None
         self.proxy = Proxy(
             load_catalogue(),
@@ -121,6 +130,8 @@ class Service:
             self.deadlines,
             self.apprentice.beside(self.observers) if self.apprentice else self.observers,
             id_prefix,
+            redact_target=self.redactor.target,
+            extents=levels,
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
             recorder=self.recorder,
@@ -176,7 +187,7 @@ class Service:
         """What the metrics ask of all others, each time that somebody wants to see them."""
         return States(
             before_collect=self._tell_served,
-            express_in_flight=lambda: self.connections.express_busy_count,
+            express_in_flight=lambda: self.connections.express_untold_count,
             engine_is_reachable=lambda: self.engine.is_reachable,
             engine_connections=self._engine_connections,
             client_connections=lambda: self.census.total,
@@ -278,6 +289,30 @@ class Service:
             self.trail.flush()  # a sink that failed may work again, and need not wait for the next request
             self._save_learnt()
             await asyncio.sleep(_HEALTH_SECONDS)
+
+
+def levels_of(config: Config, redactor: Redactor) -> Levels | None:
+    """What decides how much is recorded; None where it is the facts of every request."""
+    of_sinks = {sink.file: LEVELS[sink.level] for sink in config.audit}
+    if not config.audit_rules and all(level is Level.METADATA for level in of_sinks.values()):
+        return None
+    return Levels(config.audit_rules, of_sinks, redactor, load_known_bodies)
+
+
+def load_audit_key(config: Config) -> bytes:
+    """The key by which secrets are marked. Raises OSError or ConfigError for one that was asked for and cannot be had."""
+    file, trail = config.audit_key
+    is_stream = trail and os.path.exists(trail) and not os.path.isfile(trail)
+    if not file or is_stream:
+        return new_key()
+    try:
+        return load_key(file)
+    except OSError as error:
+        if not trail:
+            raise
+        # Lawful: marks hide as much; only those of another process are others.
+        log.warning("audit-key-not-kept", extra={"file": file, "reason": str(error)})
+        return new_key()
 
 
 def _apprentice(file: str) -> "Apprentice":

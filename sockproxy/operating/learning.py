@@ -10,8 +10,11 @@ from sockproxy.judging.catalogue import Access
 from sockproxy.judging.policy import UNKNOWN_SELECTOR
 from sockproxy.operating.config.writing import WrittenRule, policy_file
 from sockproxy.recording.learning import Learner, Sighting
+from sockproxy.recording.needs import POD_SECURITY, Needs, can_require
 
 DEFAULT_NAME = "learnt"
+
+_NO_BODY = "Nothing is required: the record does not have all bodies of these requests (level Metadata, or too large). "
 
 LEARNT_MARK = "Learnt from "
 """How the comment at the top of such a file begins."""
@@ -20,11 +23,22 @@ _CREATE = "ContainerCreate"
 _BODIES = "No rule looks into bodies: who may create a container may create a privileged one, and is root on the host."
 
 
-def learnt_policy(learner: Learner, name: str, *, extends: Sequence[str] = (), with_unknown: bool = False) -> str:
-    """The text of the smallest policy that allows what was learnt; with `extends`, together with those policies."""
+def learnt_policy(
+    learner: Learner,
+    name: str,
+    *,
+    extends: Sequence[str] = (),
+    with_unknown: bool = False,
+    with_requirements: bool = False,
+) -> str:
+    """The text of the smallest policy that allows what was learnt; with `extends`, together with those policies.
+    `with_requirements`: its rules also require what was seen in the requests."""
     catalogue = learner.catalogue
     names = [one for one in (*catalogue.operations, UNKNOWN_SELECTOR) if one in learner.sightings]
     rules = [_rule(one, learner, is_off=one == UNKNOWN_SELECTOR and not with_unknown) for one in names]
+    if with_requirements:
+        rules = [_requiring(rule, learner.sightings[one].needs) for one, rule in zip(names, rules, strict=True)]
+    has_unknown = any(rule.require and learner.sightings[rule.operations[0]].needs.has_unknown_fields for rule in rules)
     seen = learner.seen
     head = [
         f"{LEARNT_MARK}{seen.times} requests{_span(seen)}: the smallest policy that lets them pass. Read it before you "
@@ -38,7 +52,20 @@ def learnt_policy(learner: Learner, name: str, *, extends: Sequence[str] = (), w
         api_versions=learner.api_versions if says_versions else None,
         version_comments=[_versions_seen(learner)],
         extends=extends,
+        unknown_fields="drop" if has_unknown else "",
     )
+
+
+def _requiring(rule: WrittenRule, needs: Needs) -> WrittenRule:
+    """The rule with what its requests have in common."""
+    require = dict(needs.requirements())
+    comments = [comment for comment in rule.comments if comment != _BODIES]
+    if needs.without_body and can_require(rule.operations[0]):
+        comments.append(f"{_NO_BODY}{_BODIES if _BODIES in rule.comments else ''}".rstrip())
+    comments += [f"{key} cannot be required: {why}" for key, why in needs.left_out.items()]
+    if require and POD_SECURITY not in require and needs.below_baseline:
+        comments.append(f"Above pod_security baseline: {needs.below_baseline}")
+    return rule._replace(comments=comments, require=require)
 
 
 def _rule(name: str, learner: Learner, *, is_off: bool) -> WrittenRule:

@@ -13,6 +13,7 @@ from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.policy import Effect
 from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.levels import Levels
 from sockproxy.recording.metrics import Account, Metrics
 from sockproxy.recording.prepared import Prepared, prepare
 
@@ -34,8 +35,10 @@ class Observers:
         id_prefix: str,
         schedule: Callable[[Callable[[], None]], None],
         recorder: "Terminals | None" = None,
+        levels: Levels | None = None,
     ) -> None:
         """`recorder`: of sessions, which has to know of the sizes of their terminals."""
+        self._levels = levels
         self._trail = trail
         self._metrics = metrics
         self._id_prefix = id_prefix
@@ -69,8 +72,9 @@ class Observers:
         elif exchange.bad_request_reason is not None:
             log.info("bad-request", extra={"exchange": exchange.id, "reason": exchange.detail})
 
-    def account(self, exchange: Exchange) -> tuple[Prepared, Account]:
-        return prepare(exchange), self._metrics.account(exchange)
+    def account(self, exchange: Exchange) -> tuple[Prepared | None, Account]:
+        is_recorded = self._levels is None or not self._levels.leaves_out(exchange)
+        return prepare(exchange) if is_recorded else None, self._metrics.account(exchange)
 
     def served(self, served: Served) -> None:
         """hot: told of together with others, when a turn of the loop has brought no more of them: after the answer, then, and

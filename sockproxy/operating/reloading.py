@@ -88,7 +88,7 @@ class Reloading:
 
 
 def _needs_restart(old: Config, new: Config) -> list[str]:
-    names = ("engine", "admin", "admin_token_file", "audit", "limits", "recordings")
+    names = ("engine", "admin", "admin_token_file", "audit", "audit_rules", "audit_key", "limits", "recordings")
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
     if [(one.address, one.tls) for one in old.listeners] != [(one.address, one.tls) for one in new.listeners]:
         changed.append("listeners")

@@ -14,6 +14,7 @@ from sockproxy.operating.config import AuditConfig
 from sockproxy.operating.config.model import CollectorConfig
 from sockproxy.recording.audit import AuditTrail, CountEvents, Sink
 from sockproxy.recording.checkpoint import Seal, Terms, load_signer, name_of_trail
+from sockproxy.recording.levels import Levels
 from sockproxy.recording.prepared import Lines
 from sockproxy.recording.sinks import NO_ROTATION, FileSink, Rotation, keep_beside, open_sink, read_beside
 
@@ -38,6 +39,7 @@ def open_trail(
     schedule_flush: Callable[[Callable[[], None]], None],
     count_events: CountEvents,
     lines: Lines,
+    levels: Levels | None = None,
 ) -> Opened:
     """The trail of these sinks. Raises ConfigError if one cannot be used."""
     shippers = {one.file: _shipper(one.file, one.collector, count_events) for one in audit if _is_far(one.collector)}
@@ -48,7 +50,7 @@ def open_trail(
             sinks.append((ships.outbox if ships else _open(one, count_events), one))
         seals = {sink.name: _seal(one, isinstance(sink, FileSink)) for sink, one in sinks if one.sign is not None}
         owed = [(sink, one.on_failure) for sink, one in sinks]
-        trail = AuditTrail(owed, schedule_flush, count_events, lines=lines, seals=seals)
+        trail = AuditTrail(owed, schedule_flush, count_events, lines=lines, levels=levels, seals=seals)
     except ConfigError:
         for sink, _ in sinks:
             sink.close()

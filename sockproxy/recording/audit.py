@@ -10,7 +10,7 @@ What comes while as much as `PENDING_BYTES_MAX` waits does not enter the chain: 
 is refused because of its line leaves both its lines as soon as the sink takes them: decided (allow), completed (503).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -31,7 +31,9 @@ from sockproxy.recording.event import (
     encodable,
     hash_of,
     with_hash,
+    with_hash_behind_body,
 )
+from sockproxy.recording.levels import Levels
 from sockproxy.recording.prepared import Lines, Place, lines
 
 BATCH_BYTES = 64 << 10
@@ -46,9 +48,9 @@ CountEvents = Callable[[str, str, int], None]
 
 _NO_SEALS: Mapping[str, Seal] = MappingProxyType({})
 
-RESULTS = ("written", "failed", "lost")
+RESULTS = ("written", "failed", "lost", "omitted")
 """`written`: lines that the sink took; `failed`: attempts to write that it did not take whole, the lines wait and are
-offered again; `lost`: events that will never be in the trail."""
+offered again; `lost`: events that will never be in the trail; `omitted`: those of which a rule says that there be no record."""
 
 
 class Sink(Protocol):
@@ -97,11 +99,15 @@ class AuditTrail:
         schedule_flush: Callable[[Callable[[], None]], None],
         count_events: CountEvents,
         lines: Lines = lines,
+        levels: Levels | None = None,
         seals: Mapping[str, Seal] = _NO_SEALS,
     ) -> None:
-        """`lines`: that of `prepared`, or its compiled twin. `seals`: for those sinks, by name, whose trails are signed."""
+        """`lines`: that of `prepared`, or its compiled twin. `levels`: where not all is recorded alike. `seals`: for those
+        sinks, by name, whose trails are signed."""
+        self._levels = levels
         self._chains = tuple(
-            Chain(sink, on_failure, count_events, lines, seals.get(sink.name)) for sink, on_failure in sinks
+            Chain(sink, on_failure, count_events, lines, seals.get(sink.name), has_bodies=levels is not None)
+            for sink, on_failure in sinks
         )
         self._schedule_flush = schedule_flush
         self._is_flush_scheduled = False
@@ -125,7 +131,7 @@ class AuditTrail:
         is_allowed = exchange.decision is not None and exchange.decision.effect is Effect.ALLOW
         has_effect = is_allowed and may_change_engine(exchange.classified)
         refusing: Chain | None = None
-        for chain in self._chains:
+        for chain in self._chains if self._levels is None else self._told(self._levels, exchange, event):
             is_owed = has_effect or (is_allowed and chain.on_failure == "deny-all")
             is_kept = chain.record(event, at_once=is_owed)
             if is_owed and not is_kept and chain.on_failure != "continue":
@@ -139,16 +145,32 @@ class AuditTrail:
         if not self._chains:
             return
         event = completed_event(exchange)
-        for chain in self._chains:
+        for chain in self._chains if self._levels is None else self._told(self._levels, exchange, event):
             chain.record(event, at_once=False)
         self._flush_later()
 
     def served(self, batch: Sequence[Served], id_prefix: str, epoch: float) -> None:
         """Records decision and outcome of reads at once (see `prepared`) and offers them to the sinks, since the batch has
         waited already; not for sinks that are owed reads."""
+        if self._levels is not None:
+            batch = self._without_omitted(batch)
         for chain in self._chains:
             chain.record_served(batch, id_prefix, epoch)
         self.flush()
+
+    def _told(self, levels: Levels, exchange: Exchange, event: Event) -> Iterator["Chain"]:
+        """The chains that get an event, each when the event says as much as it gets."""
+        for chain in self._chains:
+            if levels.fit(event, chain.sink.name, exchange):
+                yield chain
+            else:
+                chain.omit(1)
+
+    def _without_omitted(self, batch: Sequence[Served]) -> Sequence[Served]:
+        kept = [served for served in batch if served[0][0] is not None]
+        for chain in self._chains if len(kept) < len(batch) else ():
+            chain.omit(2 * (len(batch) - len(kept)))
+        return kept
 
     def flush(self) -> None:
         """Offers everything that waits to its sink."""
@@ -200,6 +222,7 @@ class Chain:
         "_prev",
         "_seal",
         "_seq",
+        "_with_hash",
         "cut_bytes",
         "flush",
         "missing",
@@ -215,6 +238,8 @@ class Chain:
         count_events: CountEvents,
         lines: Lines = lines,
         seal: Seal | None = None,
+        *,
+        has_bodies: bool = False,
     ) -> None:
         """Goes on where the sink's last line ends. Raises ConfigError if that is not a line of a trail."""
         end = Place(*read_position(sink.name, sink.last_line))
@@ -228,6 +253,7 @@ class Chain:
         self._seal = seal
         # hot: chosen here, since nearly every request comes by.
         self.flush: Callable[..., bool] = self._offer_and_tend if seal or sink.rotates else self._offer
+        self._with_hash = with_hash_behind_body if has_bodies else with_hash
         self._pending: list[bytes] = []
         self._pending_lines = 0
         self.pending_bytes = 0
@@ -238,7 +264,7 @@ class Chain:
 
     def record(self, event: Event, *, at_once: bool) -> bool:
         """Chains the event. Whether it is kept by the sink if `at_once`, otherwise whether it will be offered to it."""
-        if not self._has_room(1):
+        if self.pending_bytes >= PENDING_BYTES_MAX and not self._has_room(1):
             return False
         self._append(event)
         if at_once:
@@ -256,6 +282,10 @@ class Chain:
         self._pending.append(both)
         self._pending_lines += 2 * len(batch)
         self.pending_bytes += len(both)
+
+    def omit(self, events: int) -> None:
+        """Counts events of which there is to be no record."""
+        self._count_events(self.sink.name, "omitted", events)
 
     def _has_room(self, events: int) -> bool:
         """Whether more may wait; if not, these events are lost, and counted."""
@@ -321,7 +351,7 @@ class Chain:
             text = canonical(encodable(event))
         self._prev = hash_of(self._prev, text)
         self._seq += 1
-        line = with_hash(text, self._prev.encode())
+        line = self._with_hash(text, self._prev.encode())
         self._pending.append(line)
         self._pending_lines += 1
         self.pending_bytes += len(line)

@@ -6,8 +6,10 @@ is written) nor files (`trail` reads them). Begin at `decided_event`.
 An event is one line of JSON with the keys of `FIELDS`, sorted, so that a line is its own canonical form but for the hash
 in its middle, and needs to be serialised only once. What is not known yet, or does not exist, is null:
 of a decided event `status`, `bytes_in`, `bytes_out`, `duration_ms` and `engine_ms`; of a completed one `status` if the
-client got no answer and `engine_ms` if the engine gave none. `body` is null at level Metadata, the only one so far.
-`recording` is there only where a session was recorded: file, sha256, bytes, is_cut.
+client got no answer and `engine_ms` if the engine gave none. `body` is null at level Metadata, and where there is none; from
+level Request on it is the body without its secrets, or a text that says why it is not here (`levels`).
+Three keys are there only where there is something to tell: `traceparent`, if the client sent one, and `recording` (file,
+sha256, bytes, is_cut), if a session was recorded, and `response_body`, of the kind of `body`, at level RequestResponse.
 Milliseconds have at most three decimals, and no point if there are none: all writers of JSON write them alike.
 
 The chain: `seq` counts a trail's lines from 1, `prev` is the `hash` of the line before (64 zeros in the first), and
@@ -53,8 +55,12 @@ FIELDS = (
     *("resource", "effect", "reason", "rule", "policy", "policy_revision", "shadow", "status", "bytes_in", "bytes_out"),
     *("duration_ms", "engine_ms", "user_agent", "body", "prev", "hash"),
 )
+RESPONSE_BODY = "response_body"
+"""A key that a line has only where there is something to say under it."""
+
 PRINCIPAL_FIELDS = ("kind", "uid", "gid", "pid", "exe", "container", "tls_subject", "address")
 
+_BODY = b',"body":'
 _UNREAD = (Effect.DENY, None, BAD_REQUEST, "", "", "", None, (), "")  # in the place of a Decision
 
 
@@ -82,7 +88,8 @@ def _event(exchange: Exchange, stage: str, happened_at: float) -> Event:
     operation_id, resource_kind, resource_name = _names(exchange.classified)
     effect, _, reason, rule, policy, policy_revision, shadow, _, _ = exchange.decision or _UNREAD
     version = exchange.api_version
-    return {
+    told = {} if exchange.traceparent is None else {"traceparent": str(exchange.traceparent)}
+    return told | {
         "v": EVENT_VERSION,
         "id": exchange.id,
         "seq": 0,
@@ -151,9 +158,16 @@ def canonical(event: Event) -> bytes:
 
 
 def with_hash(text: bytes, own_hash: bytes) -> bytes:
-    """The line of a canonical event: the hash is put in its sorted place."""
+    """The line of a canonical event without bodies: the hash is put in its sorted place."""
     # Only a key begins with a bare quote behind a comma, and no nested object has an `id` that is not its first key.
     place = text.index(b',"id":')
+    return b'%b,"hash":"%b"%b\n' % (text[:place], own_hash, text[place:])
+
+
+def with_hash_behind_body(text: bytes, own_hash: bytes) -> bytes:
+    """The same of an event that may have a body, in which any names may stand."""
+    body = orjson.dumps(orjson.loads(text)["body"], option=orjson.OPT_SORT_KEYS)
+    place = text.index(b',"id":', text.index(_BODY) + len(_BODY) + len(body))
     return b'%b,"hash":"%b"%b\n' % (text[:place], own_hash, text[place:])
 
 
@@ -177,4 +191,6 @@ def _encodable_value(value: object) -> object:
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return encodable(value)
+    if isinstance(value, list):
+        return [_encodable_value(one) for one in value]
     return value

@@ -5,17 +5,27 @@ know files (`trail` reads them) nor how a policy is written. Begin at `Learner.a
 
 What counts is what passed, under shadow also what would have been denied: that is what one wants to learn. What was
 denied counts only if it is asked for; what could not be read never does. A request is judged anew from its method and
-target, so that a record of an older sockproxy is read by the names of today; of a body the record tells its size only.
+target, so that a record of an older sockproxy is read by the names of today, and from its body where the record has that
+(level Request); else that tells its size only.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from sockproxy.errors import BadRequest
+from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Classified, parse_target
 from sockproxy.judging.identity import identify
-from sockproxy.judging.judge import CREATES_TOO, IGNORED_BODY_BYTES, as_create, starts_with_host_config
+from sockproxy.judging.judge import (
+    CREATES_TOO,
+    IGNORED_BODY_BYTES,
+    as_create,
+    as_other,
+    does_too,
+    facts_of,
+    starts_with_host_config,
+)
+from sockproxy.judging.payload import Bodies, UnknownFields, read_query
 from sockproxy.judging.policy import (
     ANY_API_VERSION,
     UNKNOWN_SELECTOR,
@@ -26,7 +36,10 @@ from sockproxy.judging.policy import (
     Reason,
     decide,
 )
+from sockproxy.judging.requirements.facts import Facts
 from sockproxy.recording.event import BAD_REQUEST, Event
+from sockproxy.recording.needs import Needs, assume
+from sockproxy.recording.recorded import body_of
 from sockproxy.recording.trail import peer_of, principal_of
 
 PRINCIPALS_MAX = 8
@@ -52,6 +65,7 @@ class Sighting:
     principals: Counter[str] = field(default_factory=Counter)
     has_more: bool = False
     examples: dict[str, None] = field(default_factory=dict)
+    needs: Needs = field(default_factory=Needs)
 
     @property
     def times(self) -> int:
@@ -78,8 +92,17 @@ class Learner:
     """Learns from events. `sightings`: operationId (or `@unknown`) -> what was seen; with a policy `against` only what
     that one does not allow. `forbidden`: operationId -> its deny rule, against which no allow rule helps."""
 
-    def __init__(self, catalogue: Catalogue, against: Policy | None = None, *, with_denied: bool = False) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        against: Policy | None = None,
+        *,
+        with_denied: bool = False,
+        bodies: Bodies | None = None,
+    ) -> None:
+        """`bodies`: reads what the record has of bodies, for what a rule would have to require."""
         self.catalogue = catalogue
+        self._bodies = bodies
         self.sightings: dict[str, Sighting] = {}
         self.forbidden: dict[str, str] = {}
         self.seen = Sighting()  # all that counts, also what `against` allows
@@ -106,8 +129,8 @@ class Learner:
             return  # lawful: what cannot be read is answered 400, whatever a policy says
         self.seen.add(event, "")
         self._add_version(request.api_version)
-        for one in self._asked(request, event):
-            self._see(one, event)
+        for one, facts in self._asked(request, event):
+            self._see(one, facts, event)
 
     def keep(self, policy: Policy) -> None:
         """Remembers that a policy allows what it does: what was learnt by one that ran before."""
@@ -131,21 +154,65 @@ class Learner:
         self.oldest = version if self.oldest is None else min(self.oldest, version)
         self.newest = version if self.newest is None else max(self.newest, version)
 
-    def _asked(self, request: AccessRequest, event: Event) -> Iterable[AccessRequest]:
-        yield request
-        if starts_with_host_config(request.classified, request.api_version) and has_body(event):
-            yield as_create(self.catalogue, request)
+    def _asked(self, request: AccessRequest, event: Event) -> Iterable[tuple[AccessRequest, Facts | None]]:
+        """The request, and what else it does; with what can be asked about them."""
+        facts = self._facts(request, event)
+        yield request, facts
+        if facts is not None:
+            for also in does_too(facts.operation_id, facts.body):
+                other = as_other(also.operation_id, self.catalogue, request)
+                yield other, facts_of(other, facts.query, also.body)
+        elif starts_with_host_config(request.classified, request.api_version) and has_body(event):
+            yield as_create(self.catalogue, request), None
 
-    def _see(self, request: AccessRequest, event: Event) -> None:
+    def _facts(self, request: AccessRequest, event: Event) -> Facts | None:
+        """What is known of a request; None where that is not all that a rule may ask about."""
+        operation, in_version, _, _ = request.classified
+        if self._bodies is None or operation is None or not in_version:
+            return None
+        query = read_query(parse_target(request.method, str(event["target"])).query)
+        facts = facts_of(request, query, {})
+        if operation.operation_id not in self._bodies.operations:
+            return facts
+        body = body_of(event)
+        if body is None:
+            return facts if event["stage"] == "completed" and not event["bytes_in"] else None
+        try:
+            payload = self._bodies.read_payload(facts.operation_id, request.api_version, body, UnknownFields.DROP)
+        except BadRequest:
+            return None  # lawful: what could be read in two ways is not looked into
+        return facts._replace(body=payload.data if isinstance(payload.data, dict) else {})
+
+    def _has_unknown_fields(self, request: AccessRequest, event: Event) -> bool:
+        """Whether the recorded body has names that no engine knows."""
+        operation, body = request.classified.operation, body_of(event)
+        if self._bodies is None or operation is None or body is None:
+            return False
+        try:
+            self._bodies.read_payload(operation.operation_id, request.api_version, body)
+        except BadRequest as error:
+            return error.reason is BadRequestReason.UNKNOWN_FIELD  # lawful: that is the question
+        return False
+
+    def _see(self, request: AccessRequest, facts: Facts | None, event: Event) -> None:
         name = _selector(request.classified)
         if self._against is not None:
-            decision = decide(self._against, request)
+            decision = decide(self._against, request, facts)
+            while decision.questions and facts is not None and (found := assume(decision.questions)) is not None:
+                facts = facts._replace(found={**facts.found, **found})
+                decision = decide(self._against, request, facts)
             if decision.verdict is Effect.ALLOW:
                 return
             if decision.reason is Reason.DENIED_BY_RULE:
                 self.forbidden[name] = decision.rule
         example = f"{request.method} {request.path}"[:TEXT_CHARACTERS_MAX] if name == UNKNOWN_SELECTOR else ""
-        self.sightings.setdefault(name, Sighting()).add(event, example)
+        sighting = self.sightings.setdefault(name, Sighting())
+        sighting.add(event, example)
+        if facts is not None:
+            sighting.needs.add(facts)
+            sighting.needs.has_unknown_fields |= self._has_unknown_fields(request, event)
+        elif event["stage"] == "completed":
+            sighting.needs.without_body += 1
 
 
 def _request(catalogue: Catalogue, event: Event) -> AccessRequest:

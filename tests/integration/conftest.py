@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from .dialogue import Api
-from .dockerd import Dockerd, EngineUnavailable
+from .dockerd import IMAGE, Dockerd, EngineUnavailable
 from .proxy_process import ProxyProcess
 from .registry import Registry
 
@@ -161,6 +161,14 @@ def session_proxies(folder: Path, session_engine: Dockerd) -> Iterator[Callable[
 
     yield proxy_of
     stop_all(list(started.values()))
+
+
+def start_mighty(api: Api) -> None:
+    """A running container `mighty`, which has the power of the host: what joins it has it, too."""
+    host = {"NetworkMode": "host", "PidMode": "host", "IpcMode": "host", "Binds": ["/:/host"]}
+    body = {"Image": IMAGE, "Cmd": ["sleep", "600"], "HostConfig": host}
+    assert api.call("POST", "/containers/create?name=mighty", body).status == 201
+    api.start("mighty")
 
 
 BASELINE = """

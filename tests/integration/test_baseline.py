@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ..pod_security import IMAGE, Ordinary, Row, as_sent, load_ordinary
+from .conftest import start_mighty
 from .dialogue import Answer, Api
 from .dockerd import Dockerd
 from .proxy_process import ProxyProcess
@@ -32,7 +33,7 @@ READS = ("/containers/json?all=1", "/images/json?all=1", "/volumes", "/container
 
 
 class Doors(NamedTuple):
-    """An engine, directly and through baseline; `other` runs in it, and `idle` does not."""
+    """An engine, directly and through baseline; `other` runs in it, and so does `mighty`, which has power; `idle` does not."""
 
     engine: Dockerd
     proxy: ProxyProcess
@@ -57,6 +58,7 @@ def doors(session_engine: Dockerd, baseline: ProxyProcess) -> Iterator[Doors]:
         body = {"Image": IMAGE, "Cmd": ["sleep", "600"]}
         assert session_engine.api.call("POST", f"/containers/create?name={name}", body).status == 201
     session_engine.api.start("other")
+    start_mighty(session_engine.api)
     yield Doors(session_engine, baseline)
     session_engine.remove_containers()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from .conftest import start_mighty
 from .dialogue import Api
 from .dockerd import Dockerd
 from .forms import Form, load_forms, send
@@ -26,10 +27,11 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 
 @pytest.fixture(scope="module")
 def api(session_engine: Dockerd) -> Iterator[Api]:
-    """An engine with a running container `web`."""
+    """An engine with a running container `web`, and one that has the host's processes and files."""
     session_engine.remove_containers()
     create(session_engine.api, "web")
     session_engine.api.start("web")
+    start_mighty(session_engine.api)
     yield session_engine.api
     session_engine.remove_containers()
 
@@ -40,11 +42,13 @@ def create(api: Api, name: str) -> None:
 
 
 def found_and_removed(api: Api) -> tuple[list[str], set[str]]:
-    """What has power, and the names of all containers; all but `web` are removed."""
+    """What has power, and the names of all containers, but of `mighty`; all but that and `web` are removed."""
     powers, names = [], set()
     with api.connect() as connection:
         for each in connection.request("GET", "/containers/json?all=1").json():
             seen = connection.request("GET", f"/containers/{each['Id']}/json").json()
+            if seen["Name"] == "/mighty":
+                continue
             powers += powers_of(seen)
             powers += [name for name in seen["ExecIDs"] or () if is_privileged(api, name)]
             names.add(seen["Name"])

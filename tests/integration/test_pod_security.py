@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ..pod_security import BODIES, IMAGE, Ordinary, Row, as_sent, facts, load_ordinary, load_rows
-from .conftest import started_or_skipped
+from .conftest import start_mighty, started_or_skipped
 from .dialogue import Answer, Api, eventually
 from .dockerd import Dockerd
 from .rootfs import tar_of
@@ -27,13 +27,17 @@ def rows_of(operation_id: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=lambda row: f"{json.dumps(row.body)}?{row.query}")
 
 
+JOINED = ("other", "mighty")
+
+
 @pytest.fixture(scope="module")
 def api(session_engine: Dockerd) -> Iterator[Api]:
-    """An engine with a running container `other`, which the rows join."""
+    """An engine with the running containers that the rows join: `other`, and `mighty`, which has the power of the host."""
     session_engine.remove_containers()
     answer = session_engine.api.call("POST", "/containers/create?name=other", {"Image": IMAGE, "Cmd": ["sleep", "600"]})
     assert answer.status == 201, answer
     session_engine.api.start("other")
+    start_mighty(session_engine.api)
     yield session_engine.api
     session_engine.remove_containers()
     assert session_engine.api.call("POST", "/images/prune").status == 200
@@ -97,9 +101,12 @@ def namespace(api: Api, mode: str) -> str:
 
 def inspect_and_delete(api: Api, name: str) -> dict[str, Any]:
     with api.connect() as connection:
-        other = connection.request("GET", "/v1.41/containers/other/json").json()["Id"]
+        ids = {each: connection.request("GET", f"/v1.41/containers/{each}/json").json()["Id"] for each in JOINED}
         answer = connection.request("GET", f"/v1.41/containers/{name}/json")
-        seen: dict[str, Any] = json.loads(answer.body.decode().replace(other, "other"))
+        text = answer.body.decode()
+        for each, id in ids.items():
+            text = text.replace(id, each)
+        seen: dict[str, Any] = json.loads(text)
         assert connection.request("DELETE", f"/v1.41/containers/{name}?v=1&force=1").status == 204
     return seen
 

@@ -5,7 +5,7 @@ Must not know JSON text. Begin at `settle`. Source: the engine's runconfig, Cont
 1.9 to 26; from 27 on only `HostConfig` counts, so there what is written out below does what was asked for and judged.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 BESIDE = ("Memory", "MemorySwap", "CpuShares", "CpusetCpus", "VolumeDriver")
@@ -16,10 +16,12 @@ CPUSET = "Cpuset"
 _CPUSET_CPUS = "CpusetCpus"
 
 
-def settle(body: dict[str, Any], flat_fields: Container[str], has_flat: bool) -> dict[str, Any]:
+def settle(body: dict[str, Any], flat_fields: frozenset[str], has_flat: bool) -> dict[str, Any]:
     """The body with one HostConfig, or none. `flat_fields`: the fields of a HostConfig; `has_flat`: one of them stands at the
     top, if only as null. What stands beside a `HostConfig` and is read by no engine is dropped."""
-    flat = {name: body.pop(name) for name in [name for name in body if name in flat_fields]}
+    flat: dict[str, Any] = {}
+    if not flat_fields.isdisjoint(body):
+        flat = {name: body.pop(name) for name in [name for name in body if name in flat_fields]}
     cpuset = body.pop(CPUSET, "")
     host_config: dict[str, Any] | None = body.get(HOST_CONFIG)
     if host_config is None:

@@ -102,6 +102,14 @@ KIND = completing(Kind(OPERATIONS, make_bind_sources), mounted=True)
 READ_ONLY_KIND = completing(Kind(OPERATIONS, make_read_only), mounted=True)
 
 
+def seen_paths(facts: Facts) -> Iterator[str]:
+    """The host's paths that a request would mount. Raises ValueError where that cannot be told."""
+    for field, path, _, problem in sources(facts):
+        if problem:
+            raise ValueError(f"{field} {problem}")
+        yield clean(path)
+
+
 def path_globs(patterns: Iterable[str]) -> Globs:
     """Patterns of absolute paths, of which `*` takes one part and `**` any number. Raises ValueError for one that no clean
     path can fit."""

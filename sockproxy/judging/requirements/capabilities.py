@@ -40,12 +40,26 @@ def make_capabilities(names: Iterable[str], _others: Collection[str] = ()) -> Ch
         for field, name in _added(facts):
             if normalise(name) not in allowed:
                 return Unmet(field, f"is {shown(name)}; capabilities allows {listed(written)}")
-        place, config = ("", facts.body) if facts.operation_id == EXEC else (f"{HOST}.", host_config(facts) or {})
-        if config.get("Privileged", False):
+        place, is_privileged = _privileged(facts)
+        if is_privileged:
             return Unmet(f"{place}Privileged", f"is true, which is all of them; capabilities allows {listed(written)}")
         return None
 
     return check
+
+
+def seen_capabilities(facts: Facts) -> Iterator[str]:
+    """The capabilities that a request adds, without CAP_ in front."""
+    for _, name in _added(facts):
+        yield normalise(name).removeprefix("CAP_")
+    if _privileged(facts)[1]:
+        yield ALL
+
+
+def _privileged(facts: Facts) -> tuple[str, bool]:
+    """Where it is said, and whether a container or exec is to have all of them."""
+    place, config = ("", facts.body) if facts.operation_id == EXEC else (f"{HOST}.", host_config(facts) or {})
+    return place, config.get("Privileged", False)
 
 
 def normalise(name: str) -> str:

@@ -128,6 +128,15 @@ def make_images(patterns: Iterable[str], _others: Collection[str] = ()) -> Check
     return check
 
 
+def seen_images(facts: Facts) -> Iterator[str]:
+    """The images that a request names, as patterns for just them. Raises ValueError for what names none."""
+    for image in NAMED[facts.operation_id](facts):
+        name = in_full(image)
+        if name is None:
+            raise ValueError(f"{image.field} names no image")
+        yield name
+
+
 def in_full(image: Image) -> str | None:
     """What a name is in full, an id where it may be one; None where it is neither."""
     if image.can_be_id and (found := image_id(image.text)) is not None:

@@ -159,11 +159,15 @@ def _with_mounts(facts: Facts) -> Completed:
 
 
 _NOTHING: Mapping[int, tuple[str, str]] = MappingProxyType({})
+_NO_PARTS = frozenset({"", ".", ".."})
 _Taken = tuple[str, str, Mapping[str, Any]]
 
 
 def _volumes(facts: Facts, named: Sequence[tuple[str, str, bool]]) -> Iterator[_Taken]:
     """The volumes that are there, as what they were made as."""
+    for field, name, _ in named:
+        if not _NO_PARTS.isdisjoint(name.split("/")):  # such a name cannot be asked for: a path is cleaned
+            raise Fails(Unmet(field, f"is {shown(name)}, which is no name of a volume"))
     findings = facts.ask_all(Question("volume", name) for _, name, _ in named)
     for (field, name, is_read_only), finding in zip(named, findings, strict=True):
         if finding.data is not None:

@@ -113,6 +113,12 @@ def _misfit(facts: Facts, field: str, name: str, allowed_for: Callable[[str, str
     raise Fails(Unmet(field, f"joins more than {JOINS_MAX} containers in a row"))
 
 
+def seen_networks(facts: Facts) -> Iterator[str]:
+    """The networks that a request joins."""
+    for _, name in NETWORKS[facts.operation_id](facts):
+        yield _by_name(name)
+
+
 def _by_name(network: str) -> str:
     """On Linux what is not named, and `default`, is the bridge."""
     return _BRIDGE if network in ("", "default") else network

@@ -13,10 +13,11 @@ import click
 import orjson
 from click.shell_completion import CompletionItem
 
-from sockproxy.judging.catalogue import UNKNOWN, Catalogue
+from sockproxy.data import load_secrets
+from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Target
 from sockproxy.judging.identity import Principal, identify
 from sockproxy.judging.judge import IGNORED_BODY_BYTES
-from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.policy import Effect, Policy, ask_rule
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Findings
 from sockproxy.judging.requirements.facts import Question as Ask
 from sockproxy.judging.trial import Trial, try_rules
@@ -31,6 +32,8 @@ from sockproxy.operating.known import load_catalogue
 from sockproxy.recording import trail
 from sockproxy.recording.event import Event
 from sockproxy.recording.learning import has_body
+from sockproxy.recording.recorded import body_of, opaque
+from sockproxy.recording.redaction import Redactor, hide_all
 
 _FACT = re.compile(r"[a-z_]+=.*", re.DOTALL)
 _COLOURS = {Effect.ALLOW: "green", Effect.DENY: "red"}
@@ -154,7 +157,7 @@ def explain(
         click.echo(orjson.dumps(_as_object(answer)))
     else:
         trials = try_rules(policy, answer.classified, answer.facts) if answer.target else []
-        click.echo("\n".join(_as_text(answer, question, trials)))
+        click.echo("\n".join([*_as_text(answer, question, trials), *_not_evaluated(answer, question, trials)]))
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
 
@@ -179,9 +182,11 @@ def _findings(file: IO[bytes]) -> Findings:
 
 
 def _asked_again(event: Event, choice: Choice) -> Question:
-    # What a body was, a record does not say: what is required of one is not met.
+    # Where the record does not say what the body was, what is required of one is not met.
+    body = body_of(event)
+    is_body = has_body(event) if body is None else len(body) > IGNORED_BODY_BYTES
     return Question(
-        str(event["method"]), str(event["target"]), identify(choice.peer), has_body(event), None, event, choice.client
+        str(event["method"]), str(event["target"]), identify(choice.peer), is_body, body, event, choice.client
     )
 
 
@@ -233,10 +238,23 @@ def _as_text(answer: Answer, question: Question, trials: Sequence[Trial]) -> lis
     ]
 
 
+def _not_evaluated(answer: Answer, question: Question, trials: Sequence[Trial]) -> list[str]:
+    """What cannot be told of a recorded request."""
+    event = question.recorded
+    if event is None or answer.facts is None:
+        return []
+    asked = [one.rule for one in trials if answer.operation_id in one.rule.operations]
+    unmet = [fails for rule in asked for fails in ask_rule(rule, answer.facts)]
+    return [
+        f"       note       {tables.printable(field)} is a mark in the record: what is required of it cannot be evaluated"
+        for field in opaque(event, unmet)
+    ]
+
+
 def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     operation, _, kind, name = answer.classified
     target, method = answer.target, question.method
-    forwarded = f"{method} {target.canonical}" if target and answer.effect is Effect.ALLOW else ""
+    forwarded = f"{method} {_without_secrets(target)}" if target and answer.effect is Effect.ALLOW else ""
     note = "" if answer.facts else "no rule that may decide looks into the body; it counts only that there is one"
     return [
         ("recorded", _history(question.recorded) if question.recorded else ""),
@@ -256,6 +274,11 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
 
 def _told(questions: Sequence[Ask]) -> str:
     return ", ".join(map(str, questions))
+
+
+def _without_secrets(target: Target) -> str:
+    """A target without its secrets: what is printed may be kept."""
+    return Redactor(load_secrets(), hide_all).target(target.canonical)
 
 
 def _history(event: Event) -> str:

@@ -11,15 +11,17 @@ from sockproxy.judging.policy import UNKNOWN_SELECTOR
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config.wording import quoted
-from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.learning import DEFAULT_NAME, learnt_policy
 from sockproxy.recording import trail
 from sockproxy.recording.learning import Learner
+from sockproxy.recording.needs import can_require
 
 
 @click.command(
     epilog=parameters.examples(
         "sockproxy learn audit.jsonl.2.gz audit.jsonl.1 audit.jsonl > learnt.yaml",
+        "sockproxy learn --requirements audit.jsonl > learnt.yaml",
         "sockproxy learn --against readonly --name dashboards audit.jsonl",
         "sockproxy audit show --format json --operation ImageList audit.jsonl |\n    sockproxy learn --filtered -",
     )
@@ -42,6 +44,11 @@ from sockproxy.recording.learning import Learner
 )
 @click.option("--denied", is_flag=True, help="Learn what was denied, too. Without it only what passed counts.")
 @click.option("--unknown", is_flag=True, help="Allow what sockproxy does not know (@unknown), if that was asked for.")
+@click.option(
+    "--requirements",
+    is_flag=True,
+    help="Require what was seen, too: images, host paths, networks, capabilities, pod security. For records of level Request.",
+)
 @click.option("--filtered", is_flag=True, help="The record was filtered: do not check its chain.")
 @click.argument(
     "files",
@@ -51,7 +58,15 @@ from sockproxy.recording.learning import Learner
     type=click.Path(),
     callback=lambda _context, _parameter, names: parameters.trail_files(names),
 )
-def learn(files: tuple[str, ...], against: str | None, name: str, denied: bool, unknown: bool, filtered: bool) -> int:
+def learn(
+    files: tuple[str, ...],
+    against: str | None,
+    name: str,
+    denied: bool,
+    unknown: bool,
+    requirements: bool,
+    filtered: bool,
+) -> int:
     """Write the smallest policy that allows what was recorded.
 
     What passed counts, under shadow also what would have been denied. Files are audit trails in any order; - is
@@ -61,7 +76,9 @@ def learn(files: tuple[str, ...], against: str | None, name: str, denied: bool, 
         raise click.UsageError(f"a policy of the name {quoted(name)} would extend itself: give it another by --name")
     catalogue = load_catalogue()
     policy = parameters.load_policy(against, catalogue) if against is not None else None
-    learner = Learner(catalogue, policy, with_denied=denied)
+    looks_inside = requirements or (policy is not None and policy.looks_inside)
+    bodies = load_known_bodies() if looks_inside else None
+    learner = Learner(catalogue, policy, with_denied=denied, bodies=bodies)
     for event in trail.read_events(files) if filtered else trail.read_verified(files):
         learner.add(event)
     _note(learner, unknown)
@@ -69,8 +86,11 @@ def learn(files: tuple[str, ...], against: str | None, name: str, denied: bool, 
         click.echo(f"# {against} allows all of the {learner.seen.times} requests that were recorded.")
         return ExitCode.DONE
     extends = (against,) if against in builtin_policy_names() else ()
-    click.echo(learnt_policy(learner, name, extends=extends, with_unknown=unknown), nl=False)
+    text = learnt_policy(learner, name, extends=extends, with_unknown=unknown, with_requirements=requirements)
+    click.echo(text, nl=False)
     is_enough = unknown or UNKNOWN_SELECTOR not in learner.sightings
+    if requirements and _note_missing_bodies(learner):
+        is_enough = False
     return ExitCode.DONE if is_enough and against is None else ExitCode.NO
 
 
@@ -90,6 +110,18 @@ def _note(learner: Learner, with_unknown: bool) -> None:
         )
     for operation_id, rule in learner.forbidden.items():
         click.echo(f"sockproxy: {operation_id} is denied by {rule}, whatever allows it", err=True)
+
+
+def _note_missing_bodies(learner: Learner) -> bool:
+    """Names the operations of which nothing can be required; whether there are some."""
+    lacking = {name: one.needs.without_body for name, one in learner.sightings.items() if can_require(name)}
+    missing = {name: number for name, number in lacking.items() if number}
+    for name, number in missing.items():
+        click.echo(
+            f"sockproxy: nothing is required of {name}: a body is not in the record, {_times(number)}; record at level Request",
+            err=True,
+        )
+    return bool(missing)
 
 
 def _times(number: int) -> str:

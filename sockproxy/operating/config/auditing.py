@@ -68,7 +68,11 @@ class AuditDocument:
     otlp: str | None = key(
         _TEXT, "A collector of OpenTelemetry's logs: http://host:4318/v1/logs, or https.", default=None
     )
-    level: Literal["Metadata"] = key(Choice(("Metadata",)), "How much of a request is recorded.", default="Metadata")
+    level: Literal["Metadata", "Request", "RequestResponse"] = key(
+        Choice(("Metadata", "Request", "RequestResponse")),
+        "How much is recorded at most: no bodies, the JSON bodies of requests, and those of answers; without their secrets.",
+        default="Metadata",
+    )
     on_failure: Literal["deny-writes", "deny-all", "continue"] = key(
         Choice(("deny-writes", "deny-all", "continue")),
         "What is refused with 503 while the record cannot be written.",

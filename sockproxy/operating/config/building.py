@@ -12,11 +12,12 @@ from sockproxy.errors import ConfigError
 from sockproxy.forwarding.address import Address, TlsFiles, is_loopback, parse_address
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.limits import ClientLimits, Limits
-from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.catalogue import Access, Catalogue
 from sockproxy.judging.clients import ANYBODY
-from sockproxy.judging.policy import Policy
+from sockproxy.judging.policy import Effect, Policy, select_all
 from sockproxy.operating.config.document import (
     FORMAT_VERSION,
+    AuditRuleDocument,
     ClientDocument,
     Document,
     ListenerDocument,
@@ -25,13 +26,14 @@ from sockproxy.operating.config.document import (
 )
 from sockproxy.operating.config.files import Files
 from sockproxy.operating.config.matching import check_match_keys, check_reachable, read_match
-from sockproxy.operating.config.model import Config, ListenerConfig, RecordingsConfig
+from sockproxy.operating.config.model import AuditConfig, AuditKey, Config, ListenerConfig, RecordingsConfig
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
-from sockproxy.operating.config.trails import read_audit
+from sockproxy.operating.config.trails import STANDARD_OUTPUT, read_audit
 from sockproxy.operating.config.validation import Advice, Findings, validate
-from sockproxy.operating.config.wording import Path, key_of, quoted
+from sockproxy.operating.config.wording import Path, key_of, quoted, shortened
+from sockproxy.recording.levels import LEVELS, AuditRule
 
 SOCKET_MODE_DEFAULT = "0660"
 """What Docker gives its own socket: owner and group, nobody else."""
@@ -144,10 +146,14 @@ class _Builder:
         admin = None if document.admin is None else self.address(("admin",), document.admin)
         token_file = self.admin_token_file(document)
         audit = read_audit(document.audit, self.folder, self.findings, self.is_written)
+        rules = tuple(self.audit_rule(("audit_rules", index), one) for index, one in enumerate(document.audit_rules))
+        key = self.audit_key(document.audit_key, audit)
         limits = document.limits or Limits()
         made = tuple(listener for listener in listeners if listener is not None)
         recordings = self.recordings(document.recordings)
-        return Config(engine, made, admin, token_file, audit, limits, MappingProxyType(self.in_use), recordings)
+        return Config(
+            engine, made, admin, token_file, audit, rules, key, limits, MappingProxyType(self.in_use), recordings
+        )
 
     def admin_token_file(self, document: Document) -> str | None:
         file = document.admin_token_file
@@ -291,6 +297,35 @@ class _Builder:
             return None
         directory = os.path.abspath(os.path.join(self.folder, document.directory))
         return RecordingsConfig(directory, document.bytes_max, document.on_failure == "end-session")
+
+    def audit_rule(self, path: Path, document: AuditRuleDocument) -> AuditRule:
+        for place, selector in enumerate(document.operations or ()):
+            self.policies.check_selector((*path, "operations", place), selector, self.findings)
+        operations = None if document.operations is None else select_all(document.operations, self.policies.catalogue)
+        principals = [
+            read_match((*path, "principals", place), match, self.findings)
+            for place, match in enumerate(document.principals or ())
+        ]
+        effect = None if document.effect is None else Effect(document.effect)
+        self.advise_of_writes(path, document, operations)
+        return AuditRule(LEVELS[document.level], operations, tuple(principals), effect)
+
+    def advise_of_writes(self, path: Path, document: AuditRuleDocument, selected: frozenset[str] | None) -> None:
+        """Adds a note where what changes the engine would leave no record."""
+        known = self.policies.catalogue.operations
+        names = known.keys() if selected is None else selected
+        writes = [name for name in names if name not in known or known[name].access is not Access.READ]
+        if document.level == "None" and document.effect != "deny" and writes:
+            message = f"leaves no record of what may change the engine: {shortened(sorted(writes))}"
+            self.findings.advise("note", path, message)
+
+    def audit_key(self, given: str | None, audit: Sequence[AuditConfig]) -> AuditKey:
+        if given is not None:
+            self.findings.add_unless_printable(("audit_key",), given)
+            return AuditKey(os.path.join(self.folder, given))
+        trail = next((sink.file for sink in audit if sink.file != STANDARD_OUTPUT and sink.collector is None), "")
+        # Not the trail's whole name with more behind it: who reads `audit.jsonl*` wants trails.
+        return AuditKey(f"{os.path.splitext(trail)[0]}.key", trail) if trail else AuditKey()
 
     def address(self, path: Path, text: str) -> Address | None:
         if not self.findings.add_unless_printable(path, text):

@@ -237,6 +237,29 @@ class RecordingsDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRuleDocument:
+    """How much of some requests is recorded. All that stands here has to fit."""
+
+    level: Literal["None", "Metadata", "Request", "RequestResponse"] = key(
+        Choice(("None", "Metadata", "Request", "RequestResponse")),
+        "None: nothing, it is only counted. A sink gets no more than its own level.",
+    )
+    operations: tuple[str, ...] | None = key(
+        ListOf(TEXT, when_empty="is empty: a rule without operations can never match"),
+        "Which operations, by the selectors of policies. Default: all.",
+        default=None,
+    )
+    principals: tuple[MatchDocument, ...] | None = key(
+        ListOf(Keys(MatchDocument, "Match"), when_empty="is empty: nobody would fit"),
+        "Who asks: one of these has to hold. Default: everybody.",
+        default=None,
+    )
+    effect: Literal["allow", "deny"] | None = key(
+        Choice(("allow", "deny")), "What was decided. Default: either.", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A configuration file of sockproxy; with `version` and `policies` only, a policy file."""
 
@@ -253,6 +276,17 @@ class Document:
     )
     audit: tuple[AuditDocument, ...] = key(
         ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
+    )
+    audit_rules: tuple[AuditRuleDocument, ...] = key(
+        ListOf(Keys(AuditRuleDocument, "Audit rule")),
+        "How much of which requests is recorded: the first rule that fits counts. Default: what a sink's level says.",
+        default=(),
+    )
+    audit_key: str | None = key(
+        TEXT,
+        "The file of the key by which secrets are marked, relative to this one; made if it is not there. Default: beside the "
+        "first trail: audit.key for audit.jsonl.",
+        default=None,
     )
     recordings: RecordingsDocument | None = key(
         Keys(RecordingsDocument, "Recordings"), "Where recorded sessions go. Default: nowhere.", default=None

@@ -5,14 +5,15 @@ Must not know how it was written. The limits are those of `forwarding.limits`, t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sockproxy.forwarding.address import Address, TlsFiles
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.policy import Policy
+from sockproxy.recording.levels import AuditRule
 
-AuditLevel = Literal["Metadata"]
+AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
 OnFailure = Literal["deny-writes", "deny-all", "continue"]
 Fsync = Literal["always", "interval", "never"]
 
@@ -81,11 +82,20 @@ class AuditConfig:
 
     file: str
     level: AuditLevel
+    """The most that it gets."""
     on_failure: OnFailure
     sign: SignConfig | None = None
     rotate: RotateConfig | None = None
     fsync: Fsync = "never"
     collector: CollectorConfig | None = None
+
+
+class AuditKey(NamedTuple):
+    """The file of the key that marks secrets; "" if the process is to make one of its own. `trail`: beside which it stands;
+    "" if the file was asked for."""
+
+    file: str = ""
+    trail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,8 @@ class Config:
     admin: Address | None
     admin_token_file: str | None
     audit: tuple[AuditConfig, ...]
+    audit_rules: tuple[AuditRule, ...]
+    audit_key: AuditKey
     limits: Limits
     policies: Mapping[str, Policy]
     recordings: RecordingsConfig | None = None

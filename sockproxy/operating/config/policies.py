@@ -80,6 +80,12 @@ class Policies:
         """All policies of a document; what is wrong with them is added to `findings`."""
         return _Compilation(self, source, document, findings).compile_all()
 
+    def check_selector(self, path: Path, selector: str, findings: Findings) -> None:
+        """Adds a finding for a selector that means nothing."""
+        if not select(selector, self.catalogue):
+            near = did_you_mean(selector, selector_words(self.catalogue))
+            findings.add(path, f"no operation is meant by {quoted(selector)}{near}")
+
     def _of_file(self, file: str, name: str) -> Policy:
         policies = self._files.get(file)
         if policies is None:
@@ -258,8 +264,7 @@ class _Compilation:
         """Adds a finding for a selector that means nothing, or (`versions` given) nothing that these versions have."""
         selected = self.select(selector)
         if not selected:
-            near = did_you_mean(selector, selector_words(self.catalogue))
-            self.findings.add(path, f"no operation is meant by {quoted(selector)}{near}")
+            self.policies.check_selector(path, selector, self.findings)
             return
         operations = self.catalogue.operations
         if versions is None or versions.unversioned:

@@ -6,8 +6,9 @@ there. Begin at `policy_file`.
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from sockproxy.judging.policy import ApiVersions
 from sockproxy.operating.config.document import FORMAT_VERSION
@@ -21,6 +22,9 @@ _ALLOW = {  # (no rule is in force, rules are written down)
 }
 
 
+_UNKNOWN_SEEN = "Bodies had names that no engine knows; the engine gets what was judged, without them."
+
+
 class WrittenRule(NamedTuple):
     """A rule with what is said of it, a paragraph an entry. `is_off`: written down as a comment."""
 
@@ -28,6 +32,7 @@ class WrittenRule(NamedTuple):
     comments: Sequence[str] = ()
     reason: str = ""
     is_off: bool = False
+    require: Mapping[str, Any] = MappingProxyType({})
 
 
 def policy_file(
@@ -38,13 +43,16 @@ def policy_file(
     api_versions: ApiVersions | None = None,
     version_comments: Sequence[str] = (),
     extends: Sequence[str] = (),
+    unknown_fields: str = "",
 ) -> str:
-    """The text of a file with one policy. `api_versions` None: the file says nothing of them."""
+    """The text of a file with one policy. `api_versions` None, `unknown_fields` "": the file says nothing of them."""
     lines = [*_comment(head, ""), f"version: {FORMAT_VERSION}", "", "policies:", f"  {name}:"]
     if extends:
         lines.append(f"    extends: [{', '.join(extends)}]")
     if api_versions is not None:
         lines += [*_comment(version_comments, "    "), f"    api_versions: {{{_versions(api_versions)}}}"]
+    if unknown_fields:
+        lines += [*_comment([_UNKNOWN_SEEN], "    "), f"    unknown_fields: {unknown_fields}"]
     lines.append(_ALLOW[all(rule.is_off for rule in allow), bool(allow)])
     for rule in allow:
         lines += _comment(rule.comments, "      ")
@@ -86,3 +94,17 @@ def _rule(rule: WrittenRule) -> Iterator[str]:
         yield from (f"    - {word}" for word in words)
     if rule.reason:
         yield f"  reason: {json.dumps(rule.reason)}"
+    if rule.require:
+        yield "  require:"
+    for key, value in rule.require.items():
+        yield from (f"    {line}" for line in _required(key, value))
+
+
+def _required(key: str, value: Any) -> Iterator[str]:
+    """A key of `require:`. Text is written as in JSON, which YAML reads, too."""
+    line = f"{key}: {json.dumps(value) if isinstance(value, list) else value}"
+    if len(line) <= _WIDTH - 10 or not isinstance(value, list):
+        yield line
+    else:
+        yield f"{key}:"
+        yield from (f"  - {json.dumps(one)}" for one in value)

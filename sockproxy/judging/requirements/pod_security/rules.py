@@ -28,9 +28,11 @@ class Rule(NamedTuple):
 
 
 def shown(value: Any) -> str:
-    """What a value is, for people."""
+    """What a value is, for people. Of objects it is only told that they are there: what stands in them may be a secret."""
     if value is None:
         return "is absent"
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict | list) for one in value)):
+        return "is set"
     return f"is {wording.shown(value) if isinstance(value, str) else wording.bare(orjson.dumps(value).decode())}"
 
 
