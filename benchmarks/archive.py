@@ -25,6 +25,7 @@ _COMMANDS = {
     "export": ("audit", "export", "--to", "{lake}", "--host-pattern", "/(host-[0-9]+)", "{trails}"),
     "summary of trails": ("audit", "summary", "--archive", "--format", "json", "{trails}"),
     "summary of Parquet": ("audit", "summary", "--format", "json", "{lake}"),
+    "learn from Parquet": ("learn", "{lake}"),
 }
 _SHAPES = (
     ("ContainerCreate", "POST", "/v1.41/containers/create?name={name}", "container", "", 201),

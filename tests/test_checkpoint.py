@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockproxy.errors import ConfigError
+from sockproxy.operating.querying import Archive
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.checkpoint import (
     CHECKPOINT_FIELDS,
@@ -24,6 +26,7 @@ from sockproxy.recording.checkpoint import (
     name_of_trail,
 )
 from sockproxy.recording.event import GENESIS, chain_hash
+from sockproxy.recording.following import follow
 from sockproxy.recording.prepared import Place
 from sockproxy.recording.sinks import FileSink, keep_beside, open_sink, read_beside
 from sockproxy.recording.trail import BreakKind, Expected, Report, read_events, read_verified, verify
@@ -199,6 +202,14 @@ def test_who_reads_events_does_not_see_checkpoints(tmp_path: Path, keys: Keys) -
     Process(path, keys).serves(7).ends()
     for read in (read_events, read_verified):
         assert [event["stage"] for event in read([str(path)])] == ["decided", "completed"] * 7
+    followed = islice(follow(str(path), lambda: None), 14)
+    assert [event["stage"] for event in followed] == ["decided", "completed"] * 7
+    archive = Archive([str(path)], threads=1)
+    assert list(archive.ask("SELECT stage, count(*) FROM events GROUP BY stage ORDER BY stage").rows) == [
+        ("completed", 7),
+        ("decided", 7),
+    ]
+    archive.close()
 
 
 # What whoever has no key can do

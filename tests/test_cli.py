@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -276,6 +277,8 @@ def test_audit_export_and_the_summary_of_it(tmp_path: Path) -> None:
     assert run("audit", "export", "--to", lake, "--host", "h1", str(TRAIL)).stdout.startswith("9 events")
     told = [run("audit", "summary", "--format", "json", source).stdout for source in (str(TRAIL), lake)]
     assert told[0] == told[1]
+    learnt = [yaml.safe_load(run("learn", source).stdout) for source in (str(TRAIL), lake)]
+    assert learnt[0] == learnt[1]
     assert run("audit", "export", "--to", lake, "--host-pattern", "x", str(TRAIL)).exit_code == 2
 
 

@@ -10,11 +10,15 @@ from typing import Any
 
 import fsspec
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sockproxy.operating.known import load_catalogue, load_known_bodies
+from sockproxy.operating.learning import learnt_policy
 from sockproxy.operating.querying import COLUMNS, PRINCIPAL, Archive, needs_archive
 from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS
+from sockproxy.recording.learning import Learner
 from sockproxy.recording.summary import Summary, alone, summarise
 from sockproxy.recording.trail import read_events
 
@@ -95,6 +99,35 @@ def test_counted_at_once_is_counted_one_by_one(events: list[dict[str, Any]]) -> 
         with closing(Archive([source])) as archive:
             assert archive.export(str(folder / "lake"), "a") == len(events)
         assert counted(str(folder / "lake")) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(EVENT, min_size=1, max_size=12), st.booleans())
+def test_learnt_at_once_is_learnt_one_by_one(events: list[dict[str, Any]], looks_inside: bool) -> None:
+    bodies = load_known_bodies() if looks_inside else None
+    with tempfile.TemporaryDirectory() as name:
+        source = trail_of(Path(name), [event | created(number) for number, event in enumerate(events)])
+        one_by_one, at_once = (Learner(load_catalogue(), bodies=bodies) for _ in range(2))
+        for event in read_events([source]):
+            one_by_one.add(event)
+        with closing(Archive([source])) as archive:
+            for alike in archive.alike(in_all=looks_inside):
+                at_once.add_alike(alike)
+    texts = [learnt_policy(one, "x", with_requirements=looks_inside) for one in (one_by_one, at_once)]
+    assert yaml.safe_load(texts[0]) == yaml.safe_load(texts[1])  # comments name the first who asked, in another order
+    counts = [
+        {name: (seen.times, seen.first_time, seen.last_time) for name, seen in learner.sightings.items()}
+        for learner in (one_by_one, at_once)
+    ]
+    assert counts[0] == counts[1]
+
+
+def created(number: int) -> dict[str, Any]:
+    """What makes of an event a create of some image, every other time."""
+    if number % 2:
+        return {}
+    target = f"/v1.41/containers/create?name=c{number % 3}"
+    return {"operation": "ContainerCreate", "method": "POST", "target": target, "body": {"Image": f"i{number % 5}"}}
 
 
 def test_what_was_exported_is_what_was_recorded(tmp_path: Path) -> None:

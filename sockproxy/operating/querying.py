@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from sockproxy.recording.checkpoint import STAGE as CHECKPOINT
 from sockproxy.recording.event import EVENT_VERSION, Event
 from sockproxy.recording.sinks import LINE_BYTES_MAX
@@ -142,15 +144,17 @@ class Archive:
         columns = tuple(column[0] for column in cursor.description or ())
         return Answer(columns, self._rows(cursor))
 
-    def alike(self) -> Iterator[Alike]:
-        """All events, those that are counted alike as one."""
-        columns = ", ".join(_ALIKE_COLUMNS)
+    def alike(self, *, in_all: bool = False) -> Iterator[Alike]:
+        """All events, those that are alike in what is counted as one. `in_all`: alike also in their targets and bodies."""
+        columns = (*_ALIKE_COLUMNS, "target", "body") if in_all else _ALIKE_COLUMNS
         for times, first, last, bytes_in, bytes_out, target, bytes_max, *values in self.ask(
-            _ALIKE.format(columns=columns)
+            _ALIKE.format(columns=", ".join(columns))
         ).rows:
-            named = dict(zip(_ALIKE_COLUMNS, values, strict=True))
+            named = {"body": None, "target": target} | dict(zip(columns, values, strict=True))
+            if named["body"] is not None:
+                named["body"] = orjson.loads(named["body"])
             principal = {name: named.pop(name, None) for name in PRINCIPAL}
-            event: Event = named | {"principal": principal, "target": target, "bytes_in": bytes_max, "time": first}
+            event: Event = named | {"principal": principal, "bytes_in": bytes_max, "time": first}
             yield Alike(event, times, first, last, int(bytes_in), int(bytes_out))
 
     def export(self, directory: str, host: str, host_pattern: str = "") -> int:

@@ -40,6 +40,7 @@ from sockproxy.judging.requirements.facts import Facts
 from sockproxy.recording.event import BAD_REQUEST, Event
 from sockproxy.recording.needs import Needs, assume
 from sockproxy.recording.recorded import body_of
+from sockproxy.recording.summary import Alike, alone
 from sockproxy.recording.trail import peer_of, principal_of
 
 PRINCIPALS_MAX = 8
@@ -72,16 +73,17 @@ class Sighting:
         """How many requests, though a record may begin or end between the two lines of one."""
         return max(self.decided, self.completed)
 
-    def add(self, event: Event, example: str) -> None:
-        """One more event."""
+    def add(self, alike: Alike, example: str) -> None:
+        """One more event, or several."""
+        event, times, first_time, last_time, _, _ = alike
         is_completed = event["stage"] == "completed"
-        self.completed += is_completed
-        self.decided += not is_completed
-        time, who = str(event["time"])[:TEXT_CHARACTERS_MAX], _who(event)
-        self.first_time = min(filter(None, (self.first_time, time)), default="")
-        self.last_time = max(self.last_time, time)
+        self.completed += times * is_completed
+        self.decided += times * (not is_completed)
+        who = _who(event)
+        self.first_time = min(filter(None, (self.first_time, first_time[:TEXT_CHARACTERS_MAX])), default="")
+        self.last_time = max(self.last_time, last_time[:TEXT_CHARACTERS_MAX])
         if who in self.principals or len(self.principals) < PRINCIPALS_MAX:
-            self.principals[who] += 1
+            self.principals[who] += times
         else:
             self.has_more = True
         if example and len(self.examples) < EXAMPLES_MAX:
@@ -118,19 +120,24 @@ class Learner:
 
     def add(self, event: Event) -> None:
         """Learns from an event, if it counts."""
+        self.add_alike(alone(event))
+
+    def add_alike(self, alike: Alike) -> None:
+        """Learns from events that say the same."""
+        event = alike.event
         if event["reason"] == BAD_REQUEST:
             return
         if event["effect"] != "allow" and not self._with_denied:
-            self.left_out += event["stage"] == "decided"
+            self.left_out += alike.times * (event["stage"] == "decided")
             return
         try:
             request = _request(self.catalogue, event)
         except BadRequest:
             return  # lawful: what cannot be read is answered 400, whatever a policy says
-        self.seen.add(event, "")
+        self.seen.add(alike, "")
         self._add_version(request.api_version)
         for one, facts in self._asked(request, event):
-            self._see(one, facts, event)
+            self._see(one, facts, alike)
 
     def keep(self, policy: Policy) -> None:
         """Remembers that a policy allows what it does: what was learnt by one that ran before."""
@@ -194,8 +201,8 @@ class Learner:
             return error.reason is BadRequestReason.UNKNOWN_FIELD  # lawful: that is the question
         return False
 
-    def _see(self, request: AccessRequest, facts: Facts | None, event: Event) -> None:
-        name = _selector(request.classified)
+    def _see(self, request: AccessRequest, facts: Facts | None, alike: Alike) -> None:
+        name, event = _selector(request.classified), alike.event
         if self._against is not None:
             decision = decide(self._against, request, facts)
             while decision.questions and facts is not None and (found := assume(decision.questions)) is not None:
@@ -207,12 +214,12 @@ class Learner:
                 self.forbidden[name] = decision.rule
         example = f"{request.method} {request.path}"[:TEXT_CHARACTERS_MAX] if name == UNKNOWN_SELECTOR else ""
         sighting = self.sightings.setdefault(name, Sighting())
-        sighting.add(event, example)
+        sighting.add(alike, example)
         if facts is not None:
             sighting.needs.add(facts)
             sighting.needs.has_unknown_fields |= self._has_unknown_fields(request, event)
         elif event["stage"] == "completed":
-            sighting.needs.without_body += 1
+            sighting.needs.without_body += alike.times
 
 
 def _request(catalogue: Catalogue, event: Event) -> AccessRequest:

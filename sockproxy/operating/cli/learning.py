@@ -4,15 +4,18 @@ Owns the options and what is said beside the policy. Which events count is `reco
 `operating.learning`'s. Ruled by: DESIGN, "The command line".
 """
 
+from contextlib import closing
+
 import click
 
 from sockproxy.data import builtin_policy_names
 from sockproxy.judging.policy import UNKNOWN_SELECTOR
-from sockproxy.operating.cli import parameters
+from sockproxy.operating.cli import parameters, querying
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config.wording import quoted
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.learning import DEFAULT_NAME, learnt_policy
+from sockproxy.operating.querying import Archive, needs_archive
 from sockproxy.recording import trail
 from sockproxy.recording.learning import Learner
 from sockproxy.recording.needs import can_require
@@ -50,6 +53,9 @@ from sockproxy.recording.needs import can_require
     help="Require what was seen, too: images, host paths, networks, capabilities, pod security. For records of level Request.",
 )
 @click.option("--filtered", is_flag=True, help="The record was filtered: do not check its chain.")
+@querying.archive
+@querying.memory
+@querying.threads
 @click.argument(
     "files",
     nargs=-1,
@@ -66,11 +72,15 @@ def learn(
     unknown: bool,
     requirements: bool,
     filtered: bool,
+    archive: bool,
+    memory: str,
+    threads: int | None,
 ) -> int:
     """Write the smallest policy that allows what was recorded.
 
     What passed counts, under shadow also what would have been denied. Files are audit trails in any order; - is
-    standard input, *.gz is unpacked. The chain of each is checked, from wherever it begins.
+    standard input, *.gz is unpacked. The chain of each is checked, from wherever it begins; not that of what is read by
+    DuckDB, which are directories and patterns of trails or of what `audit export` wrote, and URLs.
     """
     if name == against:
         raise click.UsageError(f"a policy of the name {quoted(name)} would extend itself: give it another by --name")
@@ -79,8 +89,13 @@ def learn(
     looks_inside = requirements or (policy is not None and policy.looks_inside)
     bodies = load_known_bodies() if looks_inside else None
     learner = Learner(catalogue, policy, with_denied=denied, bodies=bodies)
-    for event in trail.read_events(files) if filtered else trail.read_verified(files):
-        learner.add(event)
+    if archive or any(map(needs_archive, files)):
+        with closing(Archive(files, memory=memory, threads=threads)) as opened:
+            for alike in opened.alike(in_all=looks_inside):
+                learner.add_alike(alike)
+    else:
+        for event in trail.read_events(files) if filtered else trail.read_verified(files):
+            learner.add(event)
     _note(learner, unknown)
     if against is not None and not learner.sightings and not learner.lacks_version:
         click.echo(f"# {against} allows all of the {learner.seen.times} requests that were recorded.")

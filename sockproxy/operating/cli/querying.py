@@ -31,6 +31,9 @@ sources = click.argument(
     callback=lambda _context, _parameter, names: parameters.trail_files(names),
 )
 memory = click.option("--memory", default=MEMORY, show_default=True, metavar="SIZE", help="What it may take of memory.")
+archive = click.option(
+    "--archive", is_flag=True, help="Read by DuckDB, on all cores. Directories, patterns and URLs always are."
+)
 threads = click.option(
     "--threads", type=click.IntRange(1, 1024), metavar="N", help="How many; a core each if not told."
 )

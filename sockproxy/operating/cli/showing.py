@@ -161,9 +161,7 @@ def _tell_people(event: Event) -> str:
     )
 )
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option(
-    "--archive", is_flag=True, help="Read by DuckDB, on all cores. Directories, patterns and URLs always are."
-)
+@querying.archive
 @querying.memory
 @querying.threads
 @querying.sources
