@@ -11,7 +11,7 @@ import pytest
 
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.sinks import FileSink, Fsync, Rotation
-from sockproxy.recording.sinks.file import open_file
+from sockproxy.recording.sinks.file import RETRY_BYTES, open_file
 from sockproxy.recording.trail import BreakKind, verify
 from tests.exchanges import LIST, START, answered, decided
 
@@ -153,10 +153,13 @@ def test_a_new_file_that_cannot_be_made_is_counted_and_the_old_one_goes_on(path:
     assert process.counts["failed"] == 1  # and not with every line
     assert is_whole(path.parent, 10)
     blocking.rmdir()
-    process.sink._rotation = Rotation(2000)  # a mebibyte later
-    process.serves(1).ends()
-    assert len(files(path.parent)) == 2
-    assert is_whole(path.parent, 12)
+    process.serves(2 * RETRY_BYTES // 1400)  # until it is tried again
+    process.ends()
+    older = files(path.parent)[1:]
+    assert RETRY_BYTES < Path(older[0]).stat().st_size < RETRY_BYTES + 6000
+    assert all(Path(one).stat().st_size < 5000 for one in older[1:]), "the next ones are no larger than they may be"
+    assert len(older) > 2
+    assert is_whole(path.parent, 10 + 2 * (2 * RETRY_BYTES // 1400))
 
 
 # By others

@@ -39,6 +39,9 @@ LINE_BYTES_MAX = 16 << 20
 CHECKPOINT_SUFFIX = ".checkpoint"
 """Of the file beside a trail in which its newest checkpoint is kept."""
 
+RETRY_BYTES = 1 << 20
+"""How much longer a file may become that could not be moved away, until that is tried again."""
+
 _BLOCK_BYTES = 64 << 10
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -63,6 +66,7 @@ class FileSink:
         self._fd = fd
         self._torn_bytes = 0  # of a line that was written in part and could not be cut off yet
         self._rotation = rotation
+        self._bytes_due = rotation.bytes_max
         self._fsync = fsync
         self._clock = clock
         self._fdatasync = fdatasync
@@ -132,8 +136,8 @@ class FileSink:
         size = os.fstat(self._fd).st_size
         if not size:
             return False
-        bytes_max = self._rotation.bytes_max
-        return (0 < bytes_max <= size) or self._clock() >= self._ends_at
+        is_large = self._rotation.bytes_max > 0 and size >= self._bytes_due
+        return is_large or self._clock() >= self._ends_at
 
     def rotate(self) -> bool:
         """Gives the file the name of an older one, and goes on in a new one. Whether that could be done; if not, it goes on in
@@ -146,10 +150,9 @@ class FileSink:
             else:
                 self.reopen()
         except (OSError, ConfigError):
-            self._rotation = self._rotation._replace(
-                bytes_max=self._rotation.bytes_max + older.spare(self._rotation.bytes_max)
-            )
+            self._bytes_due = os.fstat(self._fd).st_size + RETRY_BYTES
             return False
+        self._bytes_due = self._rotation.bytes_max
         older.keep_newest(self.name, self._rotation.keep)
         return True
 

@@ -8,7 +8,6 @@ import re
 from datetime import UTC, datetime
 
 _STAMP = r"\.\d{8}T\d{6}\.\d{6}Z"
-_SPARE_BYTES = 1 << 20
 
 
 def name(file: str, now: float) -> str:
@@ -44,11 +43,6 @@ def keep_newest(file: str, count: int | None) -> None:
             os.unlink(one)
         except OSError:
             continue  # lawful: it is tried again when the next file is moved away
-
-
-def spare(bytes_max: int) -> int:
-    """How much longer a file may become that could not be moved away, until that is tried again."""
-    return _SPARE_BYTES if bytes_max else 0
 
 
 def _find(file: str, *, packed: bool) -> list[str]:
