@@ -91,6 +91,15 @@ class MemorySink:
 
     def cut_fragment(self) -> None: ...
 
+    rotates = False
+    is_full = False
+
+    def rotate(self) -> bool:
+        return False
+
+    def sync(self) -> bool:
+        return True
+
     def reopen(self) -> None: ...
 
     def close(self) -> None: ...

@@ -225,6 +225,10 @@ NOT_NEEDED = {
     "pydantic",
     "rich",
     "sockproxy.operating.demo",
+    "cryptography",
+    "sockproxy.operating.shipping",
+    "sockproxy.recording.sinks.datagram",
+    "sockproxy.recording.sinks.otlp",
     "sockproxy.recording.trail",
     "zipfile",
 }

@@ -69,8 +69,17 @@ class MemorySink:
     def cut_fragment(self) -> None:
         self.fragment = b""
 
+    rotates = False
+    is_full = False
+
     def reopen(self) -> None:
         pass
+
+    def rotate(self) -> bool:
+        return False
+
+    def sync(self) -> bool:
+        return True
 
     def close(self) -> None:
         self.is_open = False

@@ -31,12 +31,14 @@ from sockproxy.operating.config import (
 )
 from sockproxy.operating.config import policies as policies_module
 from sockproxy.operating.config import source as source_module
+from sockproxy.operating.config.model import CollectorConfig, RotateConfig, SignConfig
 from sockproxy.operating.config.wording import key_of, nearest, quoted
 from sockproxy.recording.levels import AuditRule
 
 ROOT = Path(__file__).parent.parent
 BUILT_IN = "built-in are allow-all, ci, kubernetes-1.3, kubernetes-1.4, readonly, and one a client"
 SAMPLE = ROOT / "config" / "sockproxy.yaml"
+TLS_OF_COLLECTOR = {"ca": "ca", "cert": "client", "key": "client-key"}
 CATALOGUE = Catalogue(load_operations())
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "config_findings.yaml").read_text(encoding="utf-8"))
 SERVE = 'version: 1\nlisteners: [{address: "unix:///run/p.sock", policy: readonly}]\n'
@@ -264,7 +266,20 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert local.clients[0].match == Match((("uid", 0),))
     assert config.admin == Address("tcp", host="127.0.0.1", port=9323)
     assert config.admin_token_file == f"{beside}/admin-token"
-    assert config.audit == (AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes"),)
+    sign = SignConfig("/etc/sockproxy/signing.key", every=1000, seconds=10)
+    rotate = RotateConfig(bytes_max=104857600, seconds=86400, keep=30)
+    file, syslog, journald, otlp = config.audit
+    assert file == AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes", sign, rotate)
+    assert (syslog.file, syslog.on_failure) == ("tls://logs.example.com:6514", "continue")
+    tls = {name: str(SAMPLE.parent / f"{file}.pem") for name, file in TLS_OF_COLLECTOR.items()}
+    assert syslog.collector == CollectorConfig(
+        "syslog", "tls", "logs.example.com", 6514, **tls, queue_bytes_max=8388608
+    )
+    assert journald.collector is not None
+    assert (journald.collector.kind, journald.collector.path) == ("journald", "/run/systemd/journal/socket")
+    assert otlp.collector is not None
+    assert (otlp.collector.scheme, otlp.collector.path) == ("https", "/v1/logs")
+    assert otlp.collector.headers == (("Authorization", "Bearer SECRET"),)
     assert set(config.policies) == {"ci", "readonly", "allow-all"}
     assert config.policies["ci"].api_versions == ApiVersions(ApiVersion(1, 24), ApiVersion(1, 55), True)
 
@@ -288,7 +303,7 @@ def known_keys(schema: dict[str, Any]) -> set[str]:
 
 def test_the_sample_shows_every_key() -> None:
     shown = keys_of(yaml.safe_load(SAMPLE.read_text(encoding="utf-8")))
-    assert shown - {"ci", "owner", "platform"} == known_keys(json_schema()) - {"owner"}
+    assert shown - {"ci", "owner", "platform", "Authorization"} == known_keys(json_schema()) - {"owner"}
 
 
 def test_what_is_left_out_has_its_default(file: Path) -> None:

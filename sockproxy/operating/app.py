@@ -56,6 +56,7 @@ from sockproxy.operating.observers import Observers
 from sockproxy.operating.reloading import Load, Reloading
 from sockproxy.operating.saturation import limits_used
 from sockproxy.operating.streams import StreamControl, end_stream, log_old_streams, merge_streams, tell_streams
+from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.watching import FileWatch
 from sockproxy.operating.workers import (
@@ -71,12 +72,10 @@ from sockproxy.operating.workers import (
     supervise,
     trail_of,
 )
-from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.keys import load_key, new_key
 from sockproxy.recording.levels import LEVELS, Levels
 from sockproxy.recording.metrics import Metrics, Registry, States, Sum, tell
 from sockproxy.recording.redaction import Redactor, mark_by
-from sockproxy.recording.sinks import open_sink
 
 if TYPE_CHECKING:
     from sockproxy.operating.apprentice import Apprentice
@@ -85,6 +84,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sockproxy")
 
 _HEALTH_SECONDS = 10.0  # how old `sockproxy_engine_up` may be; Prometheus scrapes every 15 to 60
+_SHIPPING_SECONDS = 3.0  # for what still waits for a collector at the end; stopping a container takes ten at most
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
 
 Sockets = Mapping[str, list[socket.socket]]
@@ -114,12 +114,9 @@ class Service:
             count_served=twins.count_served,
         )
         self.redactor = Redactor(load_secrets(), mark_by(load_audit_key(config)))
-        self.trail = AuditTrail(
-            [(open_sink(audit.file), audit.on_failure) for audit in config.audit],
-            schedule_flush=self._flush_soon,
-            count_events=self.metrics.audit_events,
-            lines=twins.lines,
-            levels=(levels := levels_of(config, self.redactor)),
+        levels = levels_of(config, self.redactor)
+        self.trail, self._shippers = open_trail(
+            config.audit, self._flush_soon, self.metrics.audit_events, twins.lines, levels
         )
         id_prefix = secrets.token_hex(6)
         self.recorder = _recorder(config.recordings)
@@ -159,7 +156,8 @@ class Service:
             )
             for name, entrance in self.entrances.items()
         ]
-        self._health: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
+        self._shipping: list[asyncio.Task[None]] = []
         self._reloading = Reloading(config, self.tls, self.metrics, self._take, self.trail.reopen)
 
     def _enter(self, entrance: Entrance) -> Enter:
@@ -217,12 +215,22 @@ class Service:
         """Accepts, and keeps an eye on the engine."""
         for sink, cut in self.trail.cut_bytes.items():
             log.warning("audit-line-cut", extra={"sink": sink, "bytes": cut})
+        for sink, (first, last) in self.trail.missing_lines.items():
+            log.error("audit-lines-missing", extra={"sink": sink, "first_seq": first, "last_seq": last})
         if self.apprentice is not None:
             log.warning("learning", extra={"file": self.apprentice.file, "denied": "nothing"})
+        if needs_upkeep(self.config.audit):
+            self.trail.flush()  # signs what a process before us could not, and moves away what it has filled
         for listener in self.listeners:
             listener.start(self.readiness)
         self.metrics.config_reload(success=True, time=time.time())
-        self._health = self._loop.create_task(self._watch_engine())
+        self._chores.append(self._loop.create_task(self._watch_engine()))
+        self._shipping = [self._loop.create_task(shipper.run()) for shipper in self._shippers]
+        for task in self._shipping:
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.result())  # lets a fault be seen
+        if needs_upkeep(self.config.audit):
+            syncs = any(audit.fsync != "never" for audit in self.config.audit)
+            self._chores.append(self._loop.create_task(keep_up(self.trail, self.metrics.audit_events, syncs=syncs)))
 
     async def drain(self) -> None:
         """Stops accepting, lets what is under way finish up to `drain_seconds`, flushes the audit."""
@@ -231,8 +239,8 @@ class Service:
         self.handshakes.cancel()
         self.introductions.cancel()
         self.connections.drain()
-        if self._health is not None:
-            self._health.cancel()
+        for chore in self._chores:
+            chore.cancel()
         await self.connections.finished(self.config.limits.drain_seconds)
         self.engine.close()
         self.deadlines.close()
@@ -240,6 +248,8 @@ class Service:
         self.readiness.end()
         self.observers.tell_served()
         self.trail.close()
+        for shipper, task in zip(self._shippers, self._shipping, strict=True):
+            await shipper.finish(task, _SHIPPING_SECONDS)
         self._save_learnt()
 
     def reload(self, load: Load, changed: Sequence[str] = ()) -> Files:
@@ -448,7 +458,7 @@ def _answers(service: Service) -> Answers:
 
 def _of_worker(config: Config, number: int) -> Config:
     """What a worker is to do of it: all but the admin listener, with audit trails of its own."""
-    audit = tuple(replace(sink, file=trail_of(sink.file, number)) for sink in config.audit)
+    audit = tuple(sink if sink.collector else replace(sink, file=trail_of(sink.file, number)) for sink in config.audit)
     return replace(config, admin=None, audit=audit)
 
 

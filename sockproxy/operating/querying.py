@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from sockproxy.recording.checkpoint import STAGE as CHECKPOINT
 from sockproxy.recording.event import EVENT_VERSION, Event
 from sockproxy.recording.sinks import LINE_BYTES_MAX
 from sockproxy.recording.summary import Alike
@@ -106,9 +107,10 @@ _ALIKE_COLUMNS = (
 )
 
 
-# What is JSON, but no event, would be a row of nothing.
+# What is JSON, but no event, would be a row of nothing. Checkpoints are no events.
 _CHECKED = (
-    f"CASE WHEN v = {EVENT_VERSION} THEN true ELSE error('not an audit event of version {EVENT_VERSION}: ' || file) END"
+    f"CASE WHEN v = {EVENT_VERSION} THEN stage IS DISTINCT FROM '{CHECKPOINT}' "
+    f"ELSE error('not an audit event of version {EVENT_VERSION}: ' || file) END"
 )
 
 

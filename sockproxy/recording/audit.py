@@ -10,7 +10,8 @@ What comes while as much as `PENDING_BYTES_MAX` waits does not enter the chain: 
 is refused because of its line leaves both its lines as soon as the sink takes them: decided (allow), completed (503).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import orjson
@@ -19,6 +20,7 @@ from sockproxy.errors import AuditRefused, ConfigError, Finding
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Access, Classified
 from sockproxy.judging.policy import Effect
+from sockproxy.recording.checkpoint import Cause, Seal
 from sockproxy.recording.event import (
     GENESIS,
     Event,
@@ -44,6 +46,8 @@ OnFailure = Literal["deny-writes", "deny-all", "continue"]
 CountEvents = Callable[[str, str, int], None]
 """(sink, result, how many). Results: `RESULTS`."""
 
+_NO_SEALS: Mapping[str, Seal] = MappingProxyType({})
+
 RESULTS = ("written", "failed", "lost", "omitted")
 """`written`: lines that the sink took; `failed`: attempts to write that it did not take whole, the lines wait and are
 offered again; `lost`: events that will never be in the trail; `omitted`: those of which a rule says that there be no record."""
@@ -56,6 +60,12 @@ class Sink(Protocol):
     last_line: bytes  # the last whole line that was there at start, without its newline; b"" if there was none
     fragment: bytes  # what stands behind it: the beginning of a line whose writer was interrupted
 
+    rotates: bool  # whether it ever is full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to go on in a new file."""
+
     def write(self, lines: bytes, *, may_wait: bool) -> int:
         """How many of these bytes are kept for good. Fewer than all is a failure, and the rest is offered again. `may_wait`:
         a request waits for this, so a slow sink may be waited for, shortly."""
@@ -65,6 +75,12 @@ class Sink(Protocol):
 
     def reopen(self) -> None:
         """Goes on in a new file if the old one was moved away."""
+
+    def rotate(self) -> bool:
+        """Moves the file away that is full, and goes on in a new one. Whether that could be done."""
+
+    def sync(self) -> bool:
+        """Forces to disk what is kept, in whatever thread. Whether that could be done."""
 
     def close(self) -> None:
         """Takes nothing any more."""
@@ -84,11 +100,14 @@ class AuditTrail:
         count_events: CountEvents,
         lines: Lines = lines,
         levels: Levels | None = None,
+        seals: Mapping[str, Seal] = _NO_SEALS,
     ) -> None:
-        """`lines`: that of `prepared`, or its compiled twin. `levels`: where not all is recorded alike."""
+        """`lines`: that of `prepared`, or its compiled twin. `levels`: where not all is recorded alike. `seals`: for those
+        sinks, by name, whose trails are signed."""
         self._levels = levels
         self._chains = tuple(
-            Chain(sink, on_failure, count_events, lines, has_bodies=levels is not None) for sink, on_failure in sinks
+            Chain(sink, on_failure, count_events, lines, seals.get(sink.name), has_bodies=levels is not None)
+            for sink, on_failure in sinks
         )
         self._schedule_flush = schedule_flush
         self._is_flush_scheduled = False
@@ -97,6 +116,11 @@ class AuditTrail:
     def cut_bytes(self) -> dict[str, int]:
         """Sink -> how many bytes of an interrupted line were cut off its end at start; for the log."""
         return {chain.sink.name: chain.cut_bytes for chain in self._chains if chain.cut_bytes}
+
+    @property
+    def missing_lines(self) -> dict[str, tuple[int, int]]:
+        """Sink -> the first and the last `seq` of lines that were signed, and are not in the trail any more; for the log."""
+        return {chain.sink.name: chain.missing for chain in self._chains if chain.missing is not None}
 
     def decided(self, exchange: Exchange) -> None:
         """Records the decision. When this returns, the line of an allowed request that may change the engine is kept by
@@ -157,15 +181,20 @@ class AuditTrail:
     def reopen(self) -> None:
         """After the files were moved away: goes on in new ones, with the same chains. Raises ConfigError with all that
         went wrong; a sink that cannot be reopened stays with its old file."""
-        self.flush()
+        self._is_flush_scheduled = False
         findings: list[Finding] = []
         for chain in self._chains:
             try:
-                chain.sink.reopen()
+                chain.reopen()
             except ConfigError as error:
                 findings += error.findings
         if findings:
             raise ConfigError(tuple(findings))
+
+    def sync(self) -> tuple[str, ...]:
+        """Forces to disk what the sinks have kept; the names of those that could not. Takes as long as the disk does, so it is
+        for another thread."""
+        return tuple(chain.sink.name for chain in self._chains if not chain.sink.sync())
 
     def close(self) -> None:
         """Writes what waits and closes the sinks; what they do not take is lost."""
@@ -191,9 +220,12 @@ class Chain:
         "_pending",
         "_pending_lines",
         "_prev",
+        "_seal",
         "_seq",
         "_with_hash",
         "cut_bytes",
+        "flush",
+        "missing",
         "on_failure",
         "pending_bytes",
         "sink",
@@ -205,20 +237,30 @@ class Chain:
         on_failure: OnFailure,
         count_events: CountEvents,
         lines: Lines = lines,
+        seal: Seal | None = None,
         *,
         has_bodies: bool = False,
     ) -> None:
         """Goes on where the sink's last line ends. Raises ConfigError if that is not a line of a trail."""
-        self._seq, self._prev = read_position(sink.name, sink.last_line)
+        end = Place(*read_position(sink.name, sink.last_line))
+        self._seq, self._prev = end
         self.cut_bytes = _cut_fragment(sink)
+        self.missing: tuple[int, int] | None = None
         self.sink = sink
         self.on_failure = on_failure
         self._count_events = count_events
         self._lines = lines
+        self._seal = seal
+        # hot: chosen here, since nearly every request comes by.
+        self.flush: Callable[..., bool] = self._offer_and_tend if seal or sink.rotates else self._offer
         self._with_hash = with_hash_behind_body if has_bodies else with_hash
         self._pending: list[bytes] = []
         self._pending_lines = 0
         self.pending_bytes = 0
+        if seal is not None:
+            self._seq, self._prev = seal.begin(end, sink.last_line)
+            self.missing = (end.seq + 1, self._seq) if 0 < end.seq < self._seq else None  # an empty file was moved away
+            self._sign("start")
 
     def record(self, event: Event, *, at_once: bool) -> bool:
         """Chains the event. Whether it is kept by the sink if `at_once`, otherwise whether it will be offered to it."""
@@ -254,7 +296,7 @@ class Chain:
                 return False
         return True
 
-    def flush(self, *, may_wait: bool = False) -> bool:
+    def _offer(self, *, may_wait: bool = False) -> bool:
         """Offers all lines that wait. Whether none is left."""
         if not self._pending:
             return True
@@ -268,8 +310,32 @@ class Chain:
         self._keep_pending(lines[kept:])
         return False
 
+    def _offer_and_tend(self, *, may_wait: bool = False) -> bool:
+        """The same, with a checkpoint behind them where one is due, and a new file where the old one is full."""
+        seal = self._seal
+        if seal is not None and seal.is_due(self._seq):
+            self._sign("interval")
+        is_kept = self._offer(may_wait=may_wait)
+        if is_kept and self.sink.is_full:
+            self._rotate()
+        if is_kept and seal is not None and not seal.keep():
+            self._count_events(self.sink.name, "failed", 1)
+        return is_kept
+
+    def _rotate(self) -> None:
+        self._sign("rotate")
+        if self._offer() and not self.sink.rotate():
+            self._count_events(self.sink.name, "failed", 1)
+
+    def reopen(self) -> None:
+        """Ends a file that was moved away, and goes on in a new one. Raises ConfigError."""
+        self._sign("rotate")
+        self.flush()
+        self.sink.reopen()
+
     def close(self) -> None:
         """Offers what waits once more, counts the rest as lost, closes the sink."""
+        self._sign("end")
         if not self.flush(may_wait=True):
             self._count_events(self.sink.name, "lost", self._pending_lines)
         self._pending.clear()
@@ -289,6 +355,14 @@ class Chain:
         self._pending.append(line)
         self._pending_lines += 1
         self.pending_bytes += len(line)
+
+    def _sign(self, cause: Cause) -> None:
+        """Lets a checkpoint follow, if there are lines that none has signed."""
+        if self._seal is not None and self._seal.is_open(self._seq):
+            line, (self._seq, self._prev) = self._seal.checkpoint(cause, Place(self._seq, self._prev))
+            self._pending.append(line)
+            self._pending_lines += 1
+            self.pending_bytes += len(line)
 
     def _keep_pending(self, rest: bytes) -> None:
         rest_lines = rest.count(b"\n")
@@ -323,14 +397,18 @@ def read_position(sink: str, last_line: bytes) -> tuple[int, str]:
     return seq, claimed
 
 
+_BEGINNINGS = (b'{"api_version":', b'{"cause":')
+"""Of an event, and of a checkpoint."""
+
+
 def _cut_fragment(sink: Sink) -> int:
     # A line that was not written whole was never acknowledged, nothing was done on its account. But a file whose only
     # line looks like nothing of ours was named by mistake, and is left as it is.
-    beginning = b'{"api_version":'
-    head = sink.fragment[: len(beginning)]
+    head = sink.fragment[: len(_BEGINNINGS[0])]
     if not head:
         return 0
-    if not sink.last_line and not beginning.startswith(head) and head.strip(b"\0"):
+    is_ours = any(beginning.startswith(head[: len(beginning)]) for beginning in _BEGINNINGS)
+    if not sink.last_line and not is_ours and head.strip(b"\0"):
         raise _unusable(sink.name, "is not an audit trail: it does not begin with an event")
     length = len(sink.fragment)
     sink.cut_fragment()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from sockproxy.errors import ConfigError, Finding
+from sockproxy.recording.checkpoint import is_checkpoint
 from sockproxy.recording.event import Event
 from sockproxy.recording.trail import parse_line
 
@@ -23,7 +24,9 @@ def follow(path: str, wait: Callable[[], None]) -> Iterator[Event]:
             for line in file:
                 rest += line
                 if rest.endswith(b"\n"):
-                    yield _event(path, rest)
+                    event = _event(path, rest)
+                    if not is_checkpoint(event):
+                        yield event
                     rest = b""
             if (newer := _newer(path, file)) is not None:
                 file.close()

@@ -6,10 +6,12 @@ Owns the file format. Must not know how what it describes is done. Begin at `bui
     files        what is read, and what it was like then
     source       YAML -> a tree with lines, strict and bounded
     shapes       what a value may be, as data
+    auditing     the keys of where the record goes
     document     the keys, their shapes, their descriptions
     validation   tree -> document, and what is wrong with its shape
     policies     names, extends, selectors -> compiled policies
     matching     what a listener's clients are told apart by
+    trails       where the record goes, and what is wrong with it
     model        Config, what the house gets
     building     document -> Config, and what is wrong across it
     schema       the JSON Schema for editors

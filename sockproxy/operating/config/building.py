@@ -17,7 +17,6 @@ from sockproxy.judging.clients import ANYBODY
 from sockproxy.judging.policy import Effect, Policy, select_all
 from sockproxy.operating.config.document import (
     FORMAT_VERSION,
-    AuditDocument,
     AuditRuleDocument,
     ClientDocument,
     Document,
@@ -31,14 +30,13 @@ from sockproxy.operating.config.model import AuditConfig, AuditKey, Config, List
 from sockproxy.operating.config.policies import Policies, policy_names
 from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.source import Plain, Source, UnreadableFile, from_plain, parse_source, read_text
+from sockproxy.operating.config.trails import STANDARD_OUTPUT, read_audit
 from sockproxy.operating.config.validation import Advice, Findings, validate
 from sockproxy.operating.config.wording import Path, key_of, quoted, shortened
 from sockproxy.recording.levels import LEVELS, AuditRule
 
 SOCKET_MODE_DEFAULT = "0660"
 """What Docker gives its own socket: owner and group, nobody else."""
-
-STANDARD_OUTPUT = "-"
 
 
 def load_config(file: str, catalogue: Catalogue, files: Files | None = None) -> Config:
@@ -147,7 +145,7 @@ class _Builder:
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
         token_file = self.admin_token_file(document)
-        audit = self.audit(document.audit)
+        audit = read_audit(document.audit, self.folder, self.findings, self.is_written)
         rules = tuple(self.audit_rule(("audit_rules", index), one) for index, one in enumerate(document.audit_rules))
         key = self.audit_key(document.audit_key, audit)
         limits = document.limits or Limits()
@@ -300,18 +298,6 @@ class _Builder:
         directory = os.path.abspath(os.path.join(self.folder, document.directory))
         return RecordingsConfig(directory, document.bytes_max, document.on_failure == "end-session")
 
-    def audit(self, documents: Sequence[AuditDocument]) -> tuple[AuditConfig, ...]:
-        sinks: dict[str, AuditConfig] = {}
-        for index, document in enumerate(documents):
-            path = ("audit", index, "file")
-            file = document.file
-            self.findings.add_unless_printable(path, file)
-            file = file if file == STANDARD_OUTPUT else os.path.join(self.folder, file)
-            if file in sinks:
-                self.findings.add(path, f"{quoted(document.file)} a second time")
-            sinks[file] = AuditConfig(file, document.level, document.on_failure)
-        return tuple(sinks.values())
-
     def audit_rule(self, path: Path, document: AuditRuleDocument) -> AuditRule:
         for place, selector in enumerate(document.operations or ()):
             self.policies.check_selector((*path, "operations", place), selector, self.findings)
@@ -337,7 +323,7 @@ class _Builder:
         if given is not None:
             self.findings.add_unless_printable(("audit_key",), given)
             return AuditKey(os.path.join(self.folder, given))
-        trail = next((sink.file for sink in audit if sink.file != STANDARD_OUTPUT), "")
+        trail = next((sink.file for sink in audit if sink.file != STANDARD_OUTPUT and sink.collector is None), "")
         # Not the trail's whole name with more behind it: who reads `audit.jsonl*` wants trails.
         return AuditKey(f"{os.path.splitext(trail)[0]}.key", trail) if trail else AuditKey()
 

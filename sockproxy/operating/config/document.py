@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sockproxy.forwarding.limits import ClientLimits, Limits
+from sockproxy.operating.config.auditing import AuditDocument
 from sockproxy.operating.config.requirements import REQUIRE_TITLE, RequireDocument
 from sockproxy.operating.config.shapes import (
     Choice,
@@ -220,23 +221,6 @@ class ListenerDocument:
     mode: str | None = key(SOCKET_MODE, 'Permissions of a unix socket, in quotes. Default: "0660".', default=None)
     owner: str | int | None = key(NameOrNumber(), "Owner of a unix socket, by name or number.", default=None)
     group: str | int | None = key(NameOrNumber(), "Group of a unix socket, by name or number.", default=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditDocument:
-    """Where the record of every request goes."""
-
-    file: str = key(TEXT, 'A file to append to, relative to this one; "-" is standard output.')
-    level: Literal["Metadata", "Request", "RequestResponse"] = key(
-        Choice(("Metadata", "Request", "RequestResponse")),
-        "How much is recorded at most: no bodies, the JSON bodies of requests, and those of answers; without their secrets.",
-        default="Metadata",
-    )
-    on_failure: Literal["deny-writes", "deny-all", "continue"] = key(
-        Choice(("deny-writes", "deny-all", "continue")),
-        "What is refused with 503 while the record cannot be written.",
-        default="deny-writes",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

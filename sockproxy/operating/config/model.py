@@ -15,6 +15,7 @@ from sockproxy.recording.levels import AuditRule
 
 AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
 OnFailure = Literal["deny-writes", "deny-all", "continue"]
+Fsync = Literal["always", "interval", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,54 @@ class ListenerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SignConfig:
+    """How a trail is signed."""
+
+    key: str
+    every: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RotateConfig:
+    """When a file is moved away; 0: not for that. `keep` None: all older ones stay."""
+
+    bytes_max: int
+    seconds: int
+    keep: int | None
+
+
+CollectorKind = Literal["syslog", "journald", "otlp"]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """Who takes lines instead of a file. `path`: of a unix socket. `ca`, `cert`, `key`: files for TLS."""
+
+    kind: CollectorKind
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    queue_bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AuditConfig:
-    """A sink of the record. `file` "-" is standard output."""
+    """A sink of the record. `file` "-" is standard output; of a collector it is the URL."""
 
     file: str
     level: AuditLevel
     """The most that it gets."""
     on_failure: OnFailure
+    sign: SignConfig | None = None
+    rotate: RotateConfig | None = None
+    fsync: Fsync = "never"
+    collector: CollectorConfig | None = None
 
 
 class AuditKey(NamedTuple):
