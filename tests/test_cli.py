@@ -116,11 +116,12 @@ known_targets = st.builds(
     st.sampled_from(["web", "a/b/c", "json", "x%2Fy", "ä", ".."]),
     st.sampled_from(["", "?", "?a=1", "?%zz"]),
 )
+targets = st.text(max_size=12).filter(lambda text: not {"\r", "\n"} & set(text))  # else it is several lines of a head
 principals = st.sampled_from([{}, {"uid": 0}, {"uid": 7, "exe": "/bin/sh"}, {"address": "10.0.0.1:5"}])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(sorted(POLICIES)), st.sampled_from(METHODS), known_targets | st.text(max_size=12), principals)
+@given(st.sampled_from(sorted(POLICIES)), st.sampled_from(METHODS), known_targets | targets, principals)
 def test_explain_says_what_is_enforced(policy: str, method: str, target: str, facts: dict[str, Any]) -> None:
     words = [word for key, value in facts.items() for word in ("--as", f"{key}={value}")]
     result = run("explain", "--policy", policy, *words, "--format", "json", "--", method, target)

@@ -1,14 +1,22 @@
 """Trace context: what is taken for a traceparent, and what is made where there is none."""
 
+import dataclasses
+import json
 import re
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sockproxy.exchange import exchange_id
-from sockproxy.recording.event import completed_event
+from sockproxy.operating.config.model import CollectorConfig
+from sockproxy.operating.trails import takes_spans
+from sockproxy.recording.event import canonical, completed_event, decided_event, encodable
+from sockproxy.recording.sinks import spans
 from sockproxy.wire.tracing import Traceparent, continued, parse_traceparent
+from tests.exchanges import START, answered, decided
 from tests.streams import open_world
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -90,3 +98,52 @@ async def test_what_is_none_is_passed_on_and_not_told() -> None:
         await engine.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         await client.receive_until(b"\r\n\r\n")
         assert "traceparent" not in completed_event(world.exchanges[0])
+
+
+def completed(**changes: Any) -> bytes:
+    return canonical(encodable(completed_event(answered(decided(START)))) | changes)
+
+
+def exported(*lines: bytes) -> list[dict[str, Any]]:
+    (resource,) = json.loads(spans.request(lines))["resourceSpans"]
+    told: list[dict[str, Any]] = resource["scopeSpans"][0]["spans"]
+    return told
+
+
+def test_an_exchange_that_has_ended_is_a_span() -> None:
+    incoming, line = f"00-{TRACE}-{SPAN}-01", completed()
+    own, traced = exported(line, completed(traceparent=incoming))
+    made = continued(None, "a-1")
+    assert (own["traceId"], own["spanId"], own["parentSpanId"]) == (made.trace_id, made.parent_id, "")
+    assert (traced["traceId"], traced["spanId"], traced["parentSpanId"]) == (TRACE, made.parent_id, SPAN)
+    assert (own["name"], own["kind"], own["status"]) == ("ContainerStart", 2, {})
+    event = json.loads(line)
+    assert int(own["endTimeUnixNano"]) - int(own["startTimeUnixNano"]) == event["duration_ms"] * 1_000_000
+    told = {one["key"]: one["value"] for one in own["attributes"]}
+    assert told["http.request.method"] == {"stringValue": "POST"}
+    assert told["http.response.status_code"] == {"intValue": "200"}
+    assert told["sockproxy.id"] == {"stringValue": "a-1"}
+    assert "sockproxy.rule" in told
+
+
+@pytest.mark.parametrize(("status", "is_error"), [(200, False), (404, False), (500, True), (None, True)])
+def test_what_failed_is_an_error(status: int | None, is_error: bool) -> None:
+    (span,) = exported(completed(status=status))
+    assert span["status"] == ({"code": 2} if is_error else {})
+
+
+def test_what_is_no_span() -> None:
+    begun = canonical(encodable(decided_event(decided(START))))
+    assert exported(begun, completed(traceparent=f"00-{TRACE}-{SPAN}-00")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("http://c:4318/v1/traces", True), ("http://c:4318/x/v1/traces", True), ("http://c/v1/logs", False)],
+)
+def test_which_collectors_take_spans(url: str, expected: bool) -> None:
+    parts = urlsplit(url)
+    collector = CollectorConfig(kind="otlp", scheme="http", host="c", port=4318, path=parts.path)
+    assert takes_spans(collector) is expected
+    assert takes_spans(None) is False
+    assert takes_spans(dataclasses.replace(collector, kind="syslog")) is False

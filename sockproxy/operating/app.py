@@ -56,7 +56,7 @@ from sockproxy.operating.observers import Observers
 from sockproxy.operating.reloading import Load, Reloading
 from sockproxy.operating.saturation import limits_used
 from sockproxy.operating.streams import StreamControl, end_stream, log_old_streams, merge_streams, tell_streams
-from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail
+from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail, takes_spans
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.watching import FileWatch
 from sockproxy.operating.workers import (
@@ -135,6 +135,7 @@ class Service:
             # A sink that may refuse reads has to have the line of each before it is forwarded.
             has_express=learn is None and all(audit.on_failure != "deny-all" for audit in config.audit),
             recorder=self.recorder,
+            has_tracing=any(takes_spans(audit.collector) for audit in config.audit),
         )
         self.readiness = twins.make_readiness(loop)
         self.connections = Connections(self.proxy, self.readiness)

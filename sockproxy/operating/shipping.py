@@ -162,13 +162,20 @@ class SyslogStream:
 
 
 class OtlpHttp:
-    """OpenTelemetry's logs by HTTP, as JSON."""
+    """OpenTelemetry's logs or spans by HTTP, as JSON."""
 
     # OTLP specification, "Failures": these are worth another try, all others are not.
     RETRIED = (429, 502, 503, 504)
 
-    def __init__(self, url: str, headers: Mapping[str, str], tls: Callable[[], ssl.SSLContext] | None) -> None:
-        self._url, self._headers, self._tls = url, dict(headers), tls
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        tls: Callable[[], ssl.SSLContext] | None,
+        form: Callable[[Sequence[bytes]], bytes] = otlp.request,
+    ) -> None:
+        """`form`: what the lines are made into."""
+        self._url, self._headers, self._tls, self._form = url, dict(headers), tls, form
         self._session: ClientSession | None = None
 
     async def deliver(self, lines: Sequence[bytes]) -> int:
@@ -181,7 +188,7 @@ class OtlpHttp:
             self._session = ClientSession(connector=connector, headers=self._headers)
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.post(self._url, data=otlp.request(lines), headers=headers) as answer:
+            async with self._session.post(self._url, data=self._form(lines), headers=headers) as answer:
                 body = await answer.read()
         except ClientError as error:
             raise ConnectionError(str(error)) from error

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sockproxy.operating.shipping import Shipper
 
+_TRACES_PATH = "/v1/traces"  # OTLP specification, "OTLP/HTTP Request"
+
 UPKEEP_SECONDS = 1.0
 """How late what is due by time may be: a checkpoint, a new file, a sync."""
 
@@ -84,17 +86,24 @@ def _open_datagrams(name: str, collector: CollectorConfig, count_events: CountEv
 
 
 def _shipper(name: str, collector: CollectorConfig | None, count_events: CountEvents) -> "Shipper":
-    from sockproxy.operating.shipping import OtlpHttp, Shipper, SyslogStream
+    from sockproxy.operating.shipping import Delivery, OtlpHttp, Shipper, SyslogStream
+    from sockproxy.recording.sinks import otlp, spans
 
     if collector is None:
         raise ValueError("not a collector")
     tls = _tls(name, collector) if collector.scheme in ("tls", "https") else None
-    delivery = (
-        OtlpHttp(name, dict(collector.headers), tls)
-        if collector.kind == "otlp"
-        else SyslogStream(collector.host, collector.port, tls)
-    )
+    delivery: Delivery
+    if collector.kind != "otlp":
+        delivery = SyslogStream(collector.host, collector.port, tls)
+    else:
+        form = spans.request if takes_spans(collector) else otlp.request
+        delivery = OtlpHttp(name, dict(collector.headers), tls, form)
     return Shipper(name, collector.queue_bytes_max, delivery, count_events)
+
+
+def takes_spans(collector: CollectorConfig | None) -> bool:
+    """Whether a collector is told of exchanges as spans."""
+    return collector is not None and collector.kind == "otlp" and collector.path.endswith(_TRACES_PATH)
 
 
 def _tls(name: str, collector: CollectorConfig) -> Callable[[], "ssl.SSLContext"]:

@@ -11,7 +11,7 @@ FIELD = b"traceparent"
 
 # Version ff is invalid; a version after 00 may have more behind the flags, which is not passed on.
 _TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_SAMPLED = "01"
+_SAMPLED, NOT_SAMPLED = "01", "00"
 
 
 class Traceparent(NamedTuple):

@@ -59,7 +59,8 @@ def audit() -> None:
     epilog=parameters.examples(
         "sockproxy audit verify audit.jsonl.2.gz audit.jsonl.1 audit.jsonl",
         "sockproxy audit verify --last-hash $HASH audit.jsonl",
-        "sockproxy audit verify --public-key signing.pub --expect $SEQ:$HASH audit.jsonl*",
+        "sockproxy audit verify --public-key signing.pub audit.jsonl",
+        "sockproxy audit verify --expect 4711:$HASH audit.jsonl",
     )
     + "\n\n\b\nExit codes: 0 whole, 1 broken, 2 wrong usage or an unreadable file."
 )

@@ -53,8 +53,8 @@ class Single:
         "sockproxy serve --config /etc/sockproxy/sockproxy.yaml",
         "sockproxy serve --learn learnt.yaml",
     )
-    + "\n\n\b\nSIGTERM, SIGINT: finish what is in flight, then end.\nSIGHUP: read the policies anew, reopen audit files. "
-    "They are read anew when their files change, too."
+    + "\n\n\b\nSIGTERM, SIGINT: finish what is in flight, then end.\n"
+    "SIGHUP: read the policies anew, reopen audit files; what changes in\ntheir files is taken without it, too."
 )
 @click.option("--config", "-c", "file", metavar="FILE", help="All of it from a file; stands alone.")
 @click.option(

@@ -15,22 +15,28 @@ from sockproxy import __version__
 _FIELDS = ("stage", "id", "seq", "listener", "operation", "effect", "policy", "rule", "status")
 """What of an event becomes an attribute `sockproxy....`, to be found by."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WARN, _INFO = (13, "WARN"), (9, "INFO")
 
 
 def request(lines: Sequence[bytes]) -> bytes:
     """The request that exports these lines."""
-    resource = {"service.name": "sockproxy", "service.version": __version__, "host.name": os.uname().nodename}
     scope = {"scope": {"name": "sockproxy.audit"}, "logRecords": [_record(line) for line in lines]}
-    return orjson.dumps({"resourceLogs": [{"resource": {"attributes": _attributes(resource)}, "scopeLogs": [scope]}]})
+    return orjson.dumps({"resourceLogs": [{"resource": resource(), "scopeLogs": [scope]}]})
+
+
+def resource() -> dict[str, object]:
+    """Who exports."""
+    told = {"service.name": "sockproxy", "service.version": __version__, "host.name": os.uname().nodename}
+    return {"attributes": attributes(told)}
 
 
 def rejected(answer: bytes) -> int:
-    """How many records a collector has thrown away that has answered with success."""
+    """How many records or spans a collector has thrown away that has answered with success."""
     try:
-        # "rejectedLogRecords" is an int64, and so a string in JSON, though some write a number.
-        return int(orjson.loads(answer)["partialSuccess"]["rejectedLogRecords"])
+        # "rejectedLogRecords" and "rejectedSpans" are int64, and so strings in JSON, though some write numbers.
+        told = orjson.loads(answer)["partialSuccess"]
+        return int(told["rejectedSpans"] if "rejectedSpans" in told else told["rejectedLogRecords"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return 0  # lawful: "If the request is only partially accepted", and only then, it says so
 
@@ -38,19 +44,22 @@ def rejected(answer: bytes) -> int:
 def _record(line: bytes) -> dict[str, object]:
     event = orjson.loads(line)
     number, text = _WARN if event.get("effect") == "deny" else _INFO
-    attributes = {f"sockproxy.{name}": event[name] for name in _FIELDS if event.get(name) not in (None, "")}
+    told = {f"sockproxy.{name}": event[name] for name in _FIELDS if event.get(name) not in (None, "")}
     return {
-        "timeUnixNano": str((datetime.fromisoformat(event["time"]) - _EPOCH) // timedelta(microseconds=1) * 1000),
+        "timeUnixNano": str((datetime.fromisoformat(event["time"]) - EPOCH) // timedelta(microseconds=1) * 1000),
         "severityNumber": number,
         "severityText": text,
         "body": {"stringValue": line.decode()},
-        "attributes": _attributes(attributes),
+        "attributes": attributes(told),
     }
 
 
-def _attributes(values: Mapping[str, object]) -> list[dict[str, object]]:
+def attributes(values: Mapping[str, object]) -> list[dict[str, object]]:
+    """Names and values as OTLP writes them."""
     return [{"key": name, "value": _value(value)} for name, value in values.items()]
 
 
 def _value(value: object) -> dict[str, object]:
+    if isinstance(value, float):
+        return {"doubleValue": value}
     return {"intValue": str(value)} if isinstance(value, int) else {"stringValue": str(value)}
