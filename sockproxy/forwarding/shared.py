@@ -4,7 +4,6 @@ Owns these values and nothing that is done with them. Must not know how a connec
 `roundtrip`), nor what an observer does. Begin at `Proxy`.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -19,6 +18,7 @@ from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.turns import Turns
 from sockproxy.judging.catalogue import Catalogue, Classified
 from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal
@@ -33,6 +33,8 @@ _UNLIMITED = ClientLimits()
 INQUIRIES_MAX = 32
 """Requests for which the engine is asked at a time, so that nobody keeps it busy with these alone. Others wait; where they wait
 too long, `inquiry_seconds` ends it."""
+INQUIRIES_OF_ONE_MAX = 8
+"""Of these, those of one principal: an inspect of a container that hangs takes all of `inquiry_seconds`."""
 
 
 class Observers(Protocol):
@@ -240,7 +242,7 @@ class Proxy:
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
-        self.inquiries = asyncio.Semaphore(INQUIRIES_MAX)
+        self.inquiries = Turns(INQUIRIES_MAX, INQUIRIES_OF_ONE_MAX)
         self.host_paths = HostPaths()
         self.held_bytes_max = 0  # what the bodies that are being held may come to
         self.known_answers: dict[bytes, KnownAnswer] = {}
