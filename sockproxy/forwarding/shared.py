@@ -198,6 +198,11 @@ class Entrance:
         meter = self._meters.get((client.match, client.limits))
         return Gate(self.name, client.policy, meter, has_express=self._has_express)
 
+    def has_to_ask(self, peer: Peer) -> bool:
+        """Whether the engine has to say who a peer is before it is known by which gate it comes in."""
+        is_open = peer.kind in self.asks_engine and not peer.is_introduced
+        return is_open and self.gate_of(peer) is self._for_nobody
+
     def gate_of(self, peer: Peer) -> Gate:
         """The gate of the first client whose match holds."""
         at = first_of((match for match, _ in self._gates), peer)

@@ -29,6 +29,8 @@ class Peer(NamedTuple):
     container_name: str | None = None
     """As the engine knows it; like the labels only where a listener's clients are told apart by it."""
     container_labels: tuple[tuple[str, str], ...] = ()
+    is_introduced: bool = False
+    """The engine has said which of its containers this is, or that it is none of them."""
 
 
 class Principal(NamedTuple):
