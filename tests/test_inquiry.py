@@ -354,7 +354,9 @@ async def test_too_many_questions_are_not_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["container", "volume", "engine"])
 def test_an_absence_is_said_by_404_and_words(kind: Any) -> None:
     finding = read_answer(Question(kind, "x"), 404, b'{"message": "no such thing"}')
-    assert finding.absent == ("" if kind == "engine" else "no such thing")
+    assert finding.absent == ("no such thing" if kind == "container" else "")
+    finding = read_answer(Question(kind, "x"), 404, b'{"message": "get x: no such volume"}')
+    assert bool(finding.absent) == (kind != "engine")
     assert read_answer(Question(kind, "x"), 400, b'{"message": "no"}') == Finding(failure="the engine answered 400: no")
 
 
@@ -454,6 +456,15 @@ def test_where_a_path_leads_to_the_root(tree: Path, path: str) -> None:
 def test_what_cannot_be_followed(tree: Path, path: str) -> None:
     with pytest.raises(UnknownPath):
         real_path(f"{tree}/{path}")
+
+
+@pytest.mark.parametrize("leads_to", ["self/root", "self/cwd", "self/fd/{}", "thread-self/cwd", "mounts", "{}/cwd"])
+def test_a_link_of_a_process_is_not_followed(tmp_path: Path, leads_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it leads for us says nothing of where it leads for the engine."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("/proc/" + leads_to.format(os.getpid()))
+    with pytest.raises(UnknownPath, match="for each process"):
+        real_path(f"{tmp_path}/link")
 
 
 def test_as_many_links_as_the_kernel_follows(tmp_path: Path) -> None:

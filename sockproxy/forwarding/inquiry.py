@@ -40,6 +40,7 @@ _ASKED: Mapping[str, tuple[str, str]] = {
 """Kind -> the operation that tells of it, and its path."""
 
 _HOST = (b"Host", b"docker")
+_NO_VOLUME = "no such volume"
 _TOO_LATE = Finding(failure="the engine did not answer in time")
 _TOO_MANY = Finding(failure="the request needs too many answers (inquiry_questions_max)")
 
@@ -166,8 +167,10 @@ def read_answer(question: Question, status: int, body: bytes) -> Finding:
     message = data.get("message") if isinstance(data, dict) else None
     if not isinstance(message, str):
         return Finding(failure=f"the engine answered {status} with what cannot be read")
-    # A router that has no such path says that, and nothing of the object.
-    if status == 404 and message not in ("", "page not found") and question.kind != "engine":
+    # A router that has no such path says that, and nothing of the object. Of a volume an absence lets pass, as what is made by
+    # the request itself, and a driver that is not there now answers 404, too (moby, volume/drivers: `plugin "x" not found`).
+    is_of_object = message not in ("", "page not found") and question.kind != "engine"
+    if status == 404 and is_of_object and (question.kind != "volume" or _NO_VOLUME in message.lower()):
         return Finding(absent=message)
     return Finding(failure=f"the engine answered {status}: {message}")
 
