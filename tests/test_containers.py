@@ -139,6 +139,10 @@ UNKNOWN: dict[str, tuple[Peer, Answer]] = {
     "left-since": (TCP, of(container(address=""), listed=[container()])),
     "ended-since": (TCP, of(listed=[container()])),
     "another-id": (UNIX, lambda _: ok(container(B))),
+    "labels-too-long": (
+        UNIX,
+        of({**container(), "Config": {"Labels": {"team": "x" * module.LABELS_CHARACTERS_MAX}}}),
+    ),
     "no-list-there": (TCP, lambda _: b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"),
     "no-json": (TCP, lambda _: ok(b"<html>")),
     "no-list": (TCP, lambda _: ok(b"7")),
@@ -168,6 +172,12 @@ async def test_all_else_is_not_known_and_meets_nothing(
     async with open_containers(tmp_path, answer) as (containers, _):
         assert await containers.introduce(peer, CAME_AT) == peer
     assert not holds(Match((("container", Resident("*")),)), peer)
+
+
+async def test_connections_of_one_container_share_what_is_remembered_of_it(tmp_path: Any) -> None:
+    async with open_containers(tmp_path, of(container())) as (containers, _):
+        known = [await containers.introduce(TCP._replace(address=f"10.77.0.2:{port}"), CAME_AT) for port in (1, 2)]
+    assert known[0].container_labels is known[1].container_labels
 
 
 async def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Any) -> None:

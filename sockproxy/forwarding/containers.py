@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -32,6 +33,8 @@ ASKED_AT_ONCE_MAX, ASKED_OF_ONE_MAX = 8, 2
 some more for many containers."""
 ANSWER_BYTES_MAX = 8 << 20
 """A list takes 1 to 2 KiB a container: some thousands of them."""
+LABELS_CHARACTERS_MAX = 64 << 10
+"""Of a container's labels, names and values: each of its connections remembers them. Compose makes some 2 KiB."""
 STARTED_LATE_SECONDS = 0.5
 """A container is asking when its engine has not yet noted that it runs. One that was started later than this cannot have been
 there when the connection came: the address was somebody else's."""
@@ -132,13 +135,21 @@ class Containers:
 
 
 def _with(peer: Peer, found: Any) -> Peer:
-    labels = found["Config"]["Labels"] or {}
+    labels = tuple(sorted((str(name), str(value)) for name, value in (found["Config"]["Labels"] or {}).items()))
+    if sum(len(name) + len(value) for name, value in labels) > LABELS_CHARACTERS_MAX:
+        raise ValueError("its labels are too long")
     return peer._replace(
         is_introduced=True,
         container=found["Id"],
         container_name=str(found["Name"]).removeprefix("/"),
-        container_labels=tuple(sorted((str(name), str(value)) for name, value in labels.items())),
+        container_labels=_shared(labels),
     )
+
+
+@lru_cache(maxsize=256)
+def _shared(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The same for all connections of a container, which may be thousands."""
+    return labels
 
 
 def _addresses(container: Any) -> set[Ip]:
