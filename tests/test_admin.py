@@ -1,5 +1,6 @@
 """The admin listener: metrics as they are on the registry, and whether the process is well and ready."""
 
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -169,6 +170,21 @@ async def test_only_who_has_the_token_ends_a_stream(
         assert again.status == 404
     else:
         assert TOKEN not in await answer.text()
+
+
+@pytest.mark.parametrize("kind", ["anybody-may-write-it", "a-pipe"])
+async def test_what_anybody_could_have_written_is_no_token(
+    aiohttp_client: MakeClient, state: State, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "token"
+    if kind == "a-pipe":
+        os.mkfifo(file)
+    else:
+        file.write_text(TOKEN)
+        file.chmod(0o606)
+    state.token_file = str(file)
+    client = await aiohttp_client(state.application())
+    assert (await client.post("/streams/a-1/end", headers={"Authorization": f"Bearer {TOKEN}"})).status == 403
 
 
 async def test_a_token_that_was_changed_is_asked_for_at_once(

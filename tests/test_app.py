@@ -665,6 +665,15 @@ async def test_an_administrator_ends_a_stream_and_the_record_says_so() -> None:
 
 # --- its files change
 
+OTHER = """version: 1
+policies:
+  other:
+    allow:
+      - {operations: [VolumeList, ContainerList]}
+    deny:
+      - {operations: [VolumeList]}
+"""
+
 
 async def test_a_policy_is_taken_anew_when_its_file_is_replaced() -> None:
     async with open_all() as (program, _):
@@ -694,6 +703,24 @@ async def test_the_files_that_it_names_are_watched_too_and_a_bad_one_is_told_onc
         assert (await program.ask(READ))[0] == 200
         assert await program.metric("sockproxy_config_last_reload_successful") == 1
         assert [event["event"] for event in program.events].count("reload-failed") == 1
+
+
+async def test_half_a_file_is_taken_only_when_somebody_says_so() -> None:
+    """Half a policy may be a good one, which denies less."""
+    async with open_all() as (program, _):
+        file, other = program.folder / "sockproxy.yaml", program.folder / "other.yaml"
+        other.write_text(OTHER)
+        file.write_text(file.read_text().replace("policy: own", "policy: other.yaml"))
+        await program.event("reloaded")
+        assert (await program.ask(VOLUMES))[0] == 403
+        other.write_text(OTHER.partition("\n    deny")[0])
+        assert "ends within a line" in (await program.event("reload-failed"))["reason"]
+        file.write_text(file.read_text() + "# another file changes\n")
+        assert "other.yaml: ends within a line" in (await program.event("reload-failed"))["reason"]
+        assert (await program.ask(VOLUMES))[0] == 403
+        program.signal(signal.SIGHUP)
+        await program.event("reloaded")
+        assert (await program.ask(VOLUMES))[0] == 200
 
 
 async def test_a_file_of_the_options_is_watched_too() -> None:

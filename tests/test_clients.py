@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockproxy.judging.clients import ANYBODY, KEYS, Match, holds, parse_key
+from sockproxy.judging.clients import ANYBODY, KEYS, Match, Resident, first_of, holds, parse_key
 from sockproxy.judging.identity import Peer, identify
 
 A = "ab" * 32
@@ -169,3 +169,33 @@ COUNTED_AS = [
 @pytest.mark.parametrize(("peer", "key"), COUNTED_AS)
 def test_what_a_principal_is_counted_by(peer: Peer, key: str) -> None:
     assert identify(peer).key == key
+
+
+# --- the first that holds
+
+
+def asking(**keys: str | int) -> Match:
+    return Match(tuple((key, parse_key(key, value)) for key, value in keys.items()))
+
+
+WATCHER = Match((("container", Resident("watcher-*")),))
+ID = asking(container="abababababab")
+NOT_WATCHER = {"container": "cd" * 32, "container_name": "web"}
+
+FIRST: list[tuple[list[Match], Peer, int | None]] = [
+    ([WATCHER, ANYBODY], TCP._replace(is_introduced=True, **NOT_WATCHER), 1),
+    ([WATCHER, ANYBODY], TCP._replace(is_introduced=True), 1),  # in no container
+    ([WATCHER, ANYBODY], TCP, None),  # who would not be told must not be somebody else by that
+    ([ID, ANYBODY], TCP, None),
+    ([asking(cidr="10.0.0.0/8"), WATCHER, ANYBODY], TCP, 0),  # what comes before counts
+    ([Match((*asking(cidr="192.168.0.0/16").asked, *WATCHER.asked)), ANYBODY], TCP, 1),  # does not hold anyway
+    ([ID, ANYBODY], UNIX._replace(container=None), 1),  # of which the engine need not be asked
+    ([WATCHER, ANYBODY], UNIX, None),
+    ([asking(uid=0), ID], UNIX, 1),
+    ([asking(uid=0)], UNIX, None),
+]
+
+
+@pytest.mark.parametrize(("matches", "peer", "expected"), FIRST)
+def test_the_first_that_holds_unless_one_before_might(matches: list[Match], peer: Peer, expected: int | None) -> None:
+    assert first_of(matches, peer) == expected

@@ -116,23 +116,34 @@ async def test_who_is_known_and_what_is_asked_for_it(
         known = await containers.introduce(peer, CAME_AT)
         assert (known.container, known.container_name) == (A, "ci-1")
         assert dict(known.container_labels) == LABELS
-        assert known._replace(container=peer.container, container_name=None, container_labels=()) == peer
+        assert known.is_introduced
+        as_it_came = {"container_name": None, "container_labels": (), "is_introduced": False}
+        assert known._replace(container=peer.container, **as_it_came) == peer
         assert asked == expected
 
 
-UNKNOWN: dict[str, tuple[Peer, Answer]] = {
+IN_NONE: dict[str, tuple[Peer, Answer]] = {
     "nobody-there": (TCP, of()),
     "another-address": (TCP, of(container(address="10.77.0.20"))),
+    "in-the-hosts-network": (TCP, of(container(address=""))),
+    "no-address": (TCP._replace(address=":0"), of(container(address=""))),
+    "not-running": (UNIX, of(container(running=False))),
+    "no-such-container": (UNIX, of()),
+    "no-container": (UNIX._replace(container=None), of(container())),
+}
+
+UNKNOWN: dict[str, tuple[Peer, Answer]] = {
     "two-in-networks-apart": (TCP, of(container(), container(B))),
     "started-after-it-came": (TCP, of(container(started=0.7))),
     "not-running": (TCP, of(container(running=False))),
     "left-since": (TCP, of(container(address=""), listed=[container()])),
     "ended-since": (TCP, of(listed=[container()])),
-    "in-the-hosts-network": (TCP, of(container(address=""))),
-    "no-address": (TCP._replace(address=":0"), of(container(address=""))),
     "another-id": (UNIX, lambda _: ok(container(B))),
-    "no-such-container": (UNIX, of()),
-    "no-container": (UNIX._replace(container=None), of(container())),
+    "labels-too-long": (
+        UNIX,
+        of({**container(), "Config": {"Labels": {"team": "x" * module.LABELS_CHARACTERS_MAX}}}),
+    ),
+    "no-list-there": (TCP, lambda _: b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"),
     "no-json": (TCP, lambda _: ok(b"<html>")),
     "no-list": (TCP, lambda _: ok(b"7")),
     "no-container-in-it": (TCP, lambda _: ok([{}])),
@@ -144,6 +155,15 @@ UNKNOWN: dict[str, tuple[Peer, Answer]] = {
 }
 
 
+@pytest.mark.parametrize(("peer", "answer"), IN_NONE.values(), ids=IN_NONE)
+async def test_who_is_in_no_container_is_introduced_as_that(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, peer: Peer, answer: Answer
+) -> None:
+    monkeypatch.setattr(module, "PAUSES_SECONDS", (0.0, 0.0))
+    async with open_containers(tmp_path, answer) as (containers, _):
+        assert await containers.introduce(peer, CAME_AT) == peer._replace(is_introduced=True)
+
+
 @pytest.mark.parametrize(("peer", "answer"), UNKNOWN.values(), ids=UNKNOWN)
 async def test_all_else_is_not_known_and_meets_nothing(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, peer: Peer, answer: Answer
@@ -152,6 +172,12 @@ async def test_all_else_is_not_known_and_meets_nothing(
     async with open_containers(tmp_path, answer) as (containers, _):
         assert await containers.introduce(peer, CAME_AT) == peer
     assert not holds(Match((("container", Resident("*")),)), peer)
+
+
+async def test_connections_of_one_container_share_what_is_remembered_of_it(tmp_path: Any) -> None:
+    async with open_containers(tmp_path, of(container())) as (containers, _):
+        known = [await containers.introduce(TCP._replace(address=f"10.77.0.2:{port}"), CAME_AT) for port in (1, 2)]
+    assert known[0].container_labels is known[1].container_labels
 
 
 async def test_an_engine_that_does_not_answer_is_not_waited_for(tmp_path: Any) -> None:

@@ -16,6 +16,9 @@ import pytest
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.hostpaths import LINKS_MAX, LOOKS_MAX, HostPaths, UnknownPath, real_path, shares_files
 from sockproxy.forwarding.inquiry import NAME_CHARACTERS_MAX, read_answer
+from sockproxy.forwarding.limits import ClientLimits
+from sockproxy.forwarding.meter import Meter
+from sockproxy.forwarding.shared import INQUIRIES_OF_ONE_MAX, Gate
 from sockproxy.judging.policy import Effect, Reason
 from sockproxy.judging.requirements.facts import Finding, Question
 from sockproxy.recording.event import completed_event
@@ -351,8 +354,62 @@ async def test_too_many_questions_are_not_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["container", "volume", "engine"])
 def test_an_absence_is_said_by_404_and_words(kind: Any) -> None:
     finding = read_answer(Question(kind, "x"), 404, b'{"message": "no such thing"}')
-    assert finding.absent == ("" if kind == "engine" else "no such thing")
+    assert finding.absent == ("no such thing" if kind == "container" else "")
+    finding = read_answer(Question(kind, "x"), 404, b'{"message": "get x: no such volume"}')
+    assert bool(finding.absent) == (kind != "engine")
     assert read_answer(Question(kind, "x"), 400, b'{"message": "no"}') == Finding(failure="the engine answered 400: no")
+
+
+# --- who asks much
+
+
+async def test_one_principal_does_not_take_the_places_of_all(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        for _ in range(INQUIRIES_OF_ONE_MAX + 1):
+            await sent(world, STOP)
+        hanging = [await world.accept() for _ in range(INQUIRIES_OF_ONE_MAX)]
+        await settle()
+        assert not world.engine_was_called()
+        async with world.proxy.inquiries.take("uid:another"):
+            pass  # finds a place at once
+        await hanging[0].send(reply(OURS))
+        await world.accept()
+
+
+async def test_who_asks_pays_once_whatever_is_decided(tmp_path: Path) -> None:
+    async with asking(tmp_path) as world:
+        meter = Meter(ClientLimits(requests_per_second=0.001, burst=2), lambda: 0.0)
+        world.gate = Gate("listener", world.gate.policy, meter)
+        allowed = await sent(world, STOP)
+        await asked(world, ("/containers/web/json", reply(OURS)))
+        await forwarded(world)
+        assert (await read_reply(allowed))[0] == 200
+        await allowed.send(STOP)
+        await asked(world, ("/containers/web/json", reply(container())))
+        assert (await read_reply(allowed))[0] == 403
+        await allowed.send(STOP)
+        status, _, body = await read_reply(allowed)
+        assert (status, b"requests_per_second" in body) == (429, True)
+        assert not world.engine_was_called()
+        assert world.limits_hit == ["requests_per_second"]
+
+
+async def test_a_body_is_held_as_long_as_the_engine_is_asked(tmp_path: Path) -> None:
+    request = create(VolumesFrom=["web"])
+    length = len(request.partition(HEAD_END)[2])
+    async with asking(tmp_path, judged_bodies_bytes_max=length) as world:
+        first = await sent(world, request)
+        engine = await world.accept()
+        assert world.proxy.held_bytes_max == length
+        assert (await read_reply(await sent(world, request)))[0] == 503
+        await engine.send(reply({"message": "No such container: web"}, 404))
+        assert (await read_reply(first))[0] == 404
+        assert world.proxy.held_bytes_max == 0
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 # --- paths of the host
@@ -399,6 +456,15 @@ def test_where_a_path_leads_to_the_root(tree: Path, path: str) -> None:
 def test_what_cannot_be_followed(tree: Path, path: str) -> None:
     with pytest.raises(UnknownPath):
         real_path(f"{tree}/{path}")
+
+
+@pytest.mark.parametrize("leads_to", ["self/root", "self/cwd", "self/fd/{}", "thread-self/cwd", "mounts", "{}/cwd"])
+def test_a_link_of_a_process_is_not_followed(tmp_path: Path, leads_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it leads for us says nothing of where it leads for the engine."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("/proc/" + leads_to.format(os.getpid()))
+    with pytest.raises(UnknownPath, match="for each process"):
+        real_path(f"{tmp_path}/link")
 
 
 def test_as_many_links_as_the_kernel_follows(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from sockproxy.forwarding.handshakes import Handshakes
 from sockproxy.forwarding.introductions import Introductions
 from sockproxy.forwarding.shared import Entrance
 from sockproxy.forwarding.tls import ServerTls
-from sockproxy.judging.clients import Match, Resident
+from sockproxy.judging.clients import Match, Resident, parse_key
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import Principal, identify
 from sockproxy.judging.policy import policy_of_nobody
 from sockproxy.operating.config import load_policy
+from sockproxy.operating.known import load_catalogue
 from tests.certificates import Authority
 from tests.streams import Peer, World, open_world, until
 from tests.test_proxy import GET, read_answer, serve_one
@@ -54,10 +55,10 @@ class Front:
         self.closed: list[Principal] = []
         self.peers: list[Peer] = []
 
-    def connect(self) -> Peer:
+    def connect(self, facts: PeerFacts = FACTS) -> Peer:
         near, far = socket.socketpair()
         near.setblocking(False)
-        self.introductions.begin(self.entrance.gate_of, near, FACTS, identify(FACTS), self.closed.append)
+        self.introductions.begin(self.entrance.gate_of, near, facts, identify(facts), self.closed.append)
         self.peers.append(Peer(far))
         return self.peers[-1]
 
@@ -118,6 +119,32 @@ async def test_above_the_limit_and_at_the_end_they_are_closed() -> None:
         front.introductions.cancel()
         assert await first.receive_all() == b""
         assert len(front.closed) == 2
+
+
+async def test_one_address_has_a_share_of_the_places() -> None:
+    async with open_front(KNOWN, handshakes_max=8) as (world, told, front):
+        told.may_tell.clear()
+        for _ in range(2):
+            front.connect()
+        assert await front.connect().receive_all() == b""
+        other = front.connect(FACTS._replace(address="10.77.0.3:4000"))
+        await other.send(GET)
+        told.may_tell.set()
+        await serve_one(world)
+        assert (await read_answer(other))[0] == 200
+        for _ in range(2):  # those who waited have left their places
+            front.connect()
+        assert world.limits_hit == ["handshakes_max"]
+
+
+def test_who_is_known_by_what_comes_before_is_not_asked_about() -> None:
+    catalogue = load_catalogue()
+    policy = load_policy("readonly", catalogue)
+    near = Client(Match((("cidr", parse_key("cidr", "10.77.0.0/24")),)), policy)
+    entrance = Entrance("front", [near, Client(Match((("container", Resident("ci-*")),)), policy)], policy)
+    assert not entrance.has_to_ask(FACTS)
+    assert entrance.has_to_ask(FACTS._replace(address="10.78.0.2:4000"))
+    assert not entrance.has_to_ask(FACTS._replace(address="10.78.0.2:4000", is_introduced=True))
 
 
 @pytest.mark.parametrize(("known", "status"), [(KNOWN, 200), (FACTS, 403)], ids=["known", "not-known"])

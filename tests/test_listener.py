@@ -514,6 +514,7 @@ async def test_a_tcp_peer_is_known_by_its_address(tmp_path: Path) -> None:
 
 
 A, B = "ab" * 32, "01" * 32
+OF_US, OF_OTHERS = (f"/user.slice/user-{uid}.slice/user@{uid}.service" for uid in (os.getuid(), os.getuid() + 1))
 CGROUPS = {
     "v1-cgroupfs": (f"12:pids:/docker/{A}\n11:memory:/docker/{A}\n0::/system.slice/containerd.service\n", A),
     "v2-systemd": (f"0::/system.slice/docker-{A}.scope\n", A),
@@ -523,6 +524,9 @@ CGROUPS = {
     "podman": (f"0::/machine.slice/libpod-{A}.scope/container\n", A),
     "docker-in-docker": (f"0::/docker/{A}/docker/{B}\n", A),
     "only-some-hierarchies": (f"2:cpu:/\n1:memory:/docker/{B}\n0::/\n", B),
+    "rootless": (f"0::{OF_US}/user.slice/docker-{A}.scope\n", A),
+    "as-a-user-names-it": (f"0::{OF_OTHERS}/app.slice/docker-{A}.scope\n", None),
+    "as-a-user-names-it-in-one-hierarchy": (f"2:cpu:/\n1:name=systemd:{OF_OTHERS}/docker-{A}.scope\n0::/\n", None),
     "none": ("0::/user.slice/user-1000.slice/session-2.scope\n", None),
     "root": ("0::/\n", None),
     "too-short": (f"0::/docker/{A[:-1]}\n", None),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy.operating.config.files import FILE_BYTES_MAX, Files, read_file, see
+from sockproxy.operating.config.files import FILE_BYTES_MAX, NOTHING, Files, read_file, see
 from sockproxy.operating.watching import FileWatch
 from tests.streams import until
 
@@ -145,11 +145,11 @@ def test_what_is_told_of_a_file_is_bounded_and_needs_none(tmp_path: Path) -> Non
     file = tmp_path / "large"
     file.write_bytes(b"x" * (FILE_BYTES_MAX + 5))
     assert len(read_file(str(file))) == FILE_BYTES_MAX + 1
-    assert see(str(tmp_path / "none")) == see("\0") == (None, None)
+    assert see(str(tmp_path / "none")) == see("\0") == NOTHING
     files: Files = {}
     with pytest.raises(FileNotFoundError):
         read_file(str(tmp_path / "none"), files)
-    assert files == {str(tmp_path / "none"): (None, None)}
+    assert files == {str(tmp_path / "none"): NOTHING}
 
 
 async def test_it_looks_by_itself_until_it_is_stopped(tmp_path: Path) -> None:

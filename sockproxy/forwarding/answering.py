@@ -52,7 +52,7 @@ async def answer(
 async def refuse_above_limit(
     proxy: Proxy, client: Stream, exchange: Exchange, head: RequestHead, refusal: Refusal
 ) -> bool:
-    """Answers one whose policy allows it, but not so often or so many at once."""
+    """Answers one whose policy allows it, or needs to ask for it, but not so often or so many at once."""
     proxy.observers.limit_hit(refusal.limit)
     exchange.detail = refusal.detail
     with suppress(AuditRefused):  # lawful: it is refused all the same

@@ -2,7 +2,7 @@
 
 Owns what the engine is asked for that, and that it ends: in time, in bytes and in number. Must not know what is permitted to
 whom (`judging.clients`). Begin at `Containers.introduce`. Nothing is kept: an address is another container's as soon as its
-own has ended, so each connection is asked about anew. What the engine does not say is not known, and meets nothing.
+own has ended, so each connection is asked about anew. Who the engine says nothing of is not introduced, and meets nothing.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -20,16 +21,20 @@ from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.relay import BoundedCut, Relay
 from sockproxy.forwarding.stream import Stream
-from sockproxy.judging.identity import Peer, host_of
+from sockproxy.forwarding.turns import Turns
+from sockproxy.judging.identity import Peer, host_of, identify
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind
 
 log = logging.getLogger(__name__)
 
-ASKED_AT_ONCE_MAX = 8
-"""Peers that the engine is asked about at a time; others wait. It takes a millisecond and some more for many containers."""
+ASKED_AT_ONCE_MAX, ASKED_OF_ONE_MAX = 8, 2
+"""Peers that the engine is asked about at a time, in all and of one address or user; others wait. It takes a millisecond and
+some more for many containers."""
 ANSWER_BYTES_MAX = 8 << 20
 """A list takes 1 to 2 KiB a container: some thousands of them."""
+LABELS_CHARACTERS_MAX = 64 << 10
+"""Of a container's labels, names and values: each of its connections remembers them. Compose makes some 2 KiB."""
 STARTED_LATE_SECONDS = 0.5
 """A container is asking when its engine has not yet noted that it runs. One that was started later than this cannot have been
 there when the connection came: the address was somebody else's."""
@@ -51,14 +56,14 @@ class Containers:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
-        self._turns = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
+        self._turns = Turns(ASKED_AT_ONCE_MAX, ASKED_OF_ONE_MAX)
 
     async def introduce(self, peer: Peer, came_at: float) -> Peer:
-        """The same peer with its container's id, name and labels, as far as they can be known. `came_at`: when it connected,
-        seconds since the epoch. Never raises but for a cancellation."""
+        """The same peer, introduced, with its container's id, name and labels if it is in one; as it was, if that cannot be
+        known. `came_at`: when it connected, seconds since the epoch. Never raises but for a cancellation."""
         address = _ip(host_of(peer.address or ""))
         if (address if peer.kind == "tcp" else peer.container) is None:
-            return peer
+            return peer._replace(is_introduced=True)
         try:
             async with asyncio.timeout(self._limits.connect_seconds or None):
                 for seconds in PAUSES_SECONDS:
@@ -66,7 +71,7 @@ class Containers:
                     found = await self._find(peer, address, came_at)
                     if found is not None:
                         return _with(peer, found)
-            return peer  # lawful: it is in no container
+            return peer._replace(is_introduced=True)  # it is in no container
         except TimeoutError:
             reason = "the engine does not answer in time"
         except EngineError as error:
@@ -80,35 +85,45 @@ class Containers:
         return peer
 
     async def _find(self, peer: Peer, address: Ip | None, came_at: float) -> Any:
-        """What the engine says of the container that a peer is in; None if it knows none that runs."""
-        async with self._turns:
+        """What the engine says of the container that a peer is in; None if it knows none that runs. Raises ValueError where
+        it could be another."""
+        async with self._turns.take(identify(peer).key):
             stream = await self._engine.connect()
             try:
                 if address is None:
                     return await self._inspect(stream, str(peer.container))
                 having = [one["Id"] for one in await self._get(stream, _LIST) if address in _addresses(one)]
-                if len(having) != 1:
-                    return None  # nobody's, or that of several in networks that do not see one another
+                if not having:
+                    return None
+                if len(having) > 1:
+                    raise ValueError("several have that address, in networks that do not see one another")
                 found = await self._inspect(stream, having[0])
             finally:
                 self._engine.release(stream, is_reusable=False)
         if found is None or address not in _addresses(found):
-            return None
-        return found if _seconds(found["State"]["StartedAt"]) <= came_at + STARTED_LATE_SECONDS else None
+            raise ValueError("the container of that address has left it")
+        if _seconds(found["State"]["StartedAt"]) > came_at + STARTED_LATE_SECONDS:
+            raise ValueError("the address was somebody else's")
+        return found
 
     async def _inspect(self, stream: Stream, id: str) -> Any:
         if not _ID.fullmatch(id):
             raise ValueError("no id")
         found = await self._get(stream, f"/containers/{id}/json")
-        return found if found["Id"] == id and found["State"]["Running"] is True else None
+        if found is None:
+            return None
+        if found["Id"] != id:
+            raise ValueError("another container")
+        return found if found["State"]["Running"] is True else None
 
     async def _get(self, stream: Stream, target: str) -> Any:
+        """What the engine says; None if there is no such thing."""
         held = bytearray()
         stream.write(http1.serialise_request_head("GET", target, [_HOST], http1.NO_BODY))
         raw = await stream.read_head(self._limits.engine_head_bytes_max)
         answer = http1.parse_response_head(raw, self._limits.fields_max, "GET")
         has_end = answer.framing.kind in (FramingKind.CHUNKED, FramingKind.LENGTH) and answer.keep_alive
-        if answer.status != 200 or not has_end:
+        if answer.status not in (200, 404) or not has_end:
             raise EngineError(502, EngineErrorReason.MALFORMED, f"the engine answers {answer.status}")
         relay = Relay("upstream", stream, None, BoundedCut(answer.framing, ANSWER_BYTES_MAX, held))
         relay.start()
@@ -116,16 +131,25 @@ class Containers:
             await relay.wait()
         finally:
             relay.stop()
-        return orjson.loads(held)
+        return orjson.loads(held) if answer.status == 200 else None
 
 
 def _with(peer: Peer, found: Any) -> Peer:
-    labels = found["Config"]["Labels"] or {}
+    labels = tuple(sorted((str(name), str(value)) for name, value in (found["Config"]["Labels"] or {}).items()))
+    if sum(len(name) + len(value) for name, value in labels) > LABELS_CHARACTERS_MAX:
+        raise ValueError("its labels are too long")
     return peer._replace(
+        is_introduced=True,
         container=found["Id"],
         container_name=str(found["Name"]).removeprefix("/"),
-        container_labels=tuple(sorted((str(name), str(value)) for name, value in labels.items())),
+        container_labels=_shared(labels),
     )
+
+
+@lru_cache(maxsize=256)
+def _shared(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The same for all connections of a container, which may be thousands."""
+    return labels
 
 
 def _addresses(container: Any) -> set[Ip]:

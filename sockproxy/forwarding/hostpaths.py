@@ -90,6 +90,16 @@ def shares_files(engine_socket: str) -> bool:
         raise UnknownPath(f"whose files these are cannot be told: {error.strerror or error}") from error
 
 
+def _is_of_processes(link: str, found: os.stat_result) -> bool:
+    """Whether a link is one of a /proc: such lead where their process is, whatever they say, and `self` is another for each."""
+    # proc(5): no other file system has links of size 0, but for sysfs and some that nobody binds from. Those of descriptors
+    # have another size, but the kernel does not go where their text says.
+    if found.st_size == 0 or found.st_dev == os.stat("/proc").st_dev:
+        return True
+    place = os.path.join(os.path.dirname(link), os.readlink(link))
+    return os.path.exists(link) and not (os.path.exists(place) and os.path.samefile(link, place))
+
+
 def _real_or_unknown(path: str) -> str | UnknownPath:
     try:
         return real_path(path)
@@ -109,8 +119,11 @@ def real_path(path: str) -> str:
             continue
         here = f"{real}/{part}"
         try:
-            is_link = stat.S_ISLNK(os.lstat(here).st_mode)
+            found = os.lstat(here)
+            is_link = stat.S_ISLNK(found.st_mode)
             leads_to = os.readlink(here) if is_link else ""
+            if is_link and _is_of_processes(here, found):
+                raise UnknownPath(f"it goes through {here}, which leads elsewhere for each process")
         except FileNotFoundError:
             if ".." in left:
                 raise UnknownPath("it climbs out of what is not there") from None

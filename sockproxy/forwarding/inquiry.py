@@ -17,6 +17,7 @@ import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
 from sockproxy.forwarding.hostpaths import UnknownPath
+from sockproxy.forwarding.meter import Meter, Refusal
 from sockproxy.forwarding.relay import BoundedCut, Relay
 from sockproxy.forwarding.shared import Proxy
 from sockproxy.forwarding.stream import Stream
@@ -39,24 +40,35 @@ _ASKED: Mapping[str, tuple[str, str]] = {
 """Kind -> the operation that tells of it, and its path."""
 
 _HOST = (b"Host", b"docker")
+_NO_VOLUME = "no such volume"
 _TOO_LATE = Finding(failure="the engine did not answer in time")
 _TOO_MANY = Finding(failure="the request needs too many answers (inquiry_questions_max)")
 
 
 class Inquiry:
-    """What is found out for one request."""
+    """What is found out for one request. `refusal`: why nothing more may be asked for it now; `is_paid`: it had its token."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, key: str) -> None:
+        """`key`: of whose request it is."""
         self._proxy = proxy
+        self._key = key
+        self.is_paid = False
+        self.refusal: Refusal | None = None
         self._bytes_left = proxy.limits.inquiry_bytes_max
         self._until: float | None = None
         self.found: dict[Question, Finding] = {}
 
-    async def find(self, questions: Iterable[Question]) -> bool:
-        """Adds a finding for each question; False where none of them is new, so that asking on would not end."""
+    async def find(self, questions: Iterable[Question], meter: Meter | None = None) -> bool:
+        """Adds a finding for each question; False where none of them is new, so that asking on would not end, or where the
+        principal may not ask for so much. A request that is asked about counts as one, whatever is decided then."""
         missing = [one for one in questions if one not in self.found]
         if not missing:
             return False
+        if meter is not None and not self.is_paid:
+            self.refusal = meter.pay(self._key)
+            self.is_paid = self.refusal is None
+            if self.refusal is not None:
+                return False
         limits = self._proxy.limits
         if self._until is None and limits.inquiry_seconds:
             self._until = self._proxy.loop.time() + limits.inquiry_seconds
@@ -65,7 +77,7 @@ class Inquiry:
             self.found |= dict.fromkeys(missing, _TOO_MANY)
             return True
         try:
-            async with asyncio.timeout_at(self._until), self._proxy.inquiries:
+            async with asyncio.timeout_at(self._until), self._proxy.inquiries.take(self._key):
                 await self._ask_engine([one for one in missing if one.kind != "path"])
                 await self._look_at_paths([one for one in missing if one.kind == "path"])
         except TimeoutError:
@@ -155,8 +167,10 @@ def read_answer(question: Question, status: int, body: bytes) -> Finding:
     message = data.get("message") if isinstance(data, dict) else None
     if not isinstance(message, str):
         return Finding(failure=f"the engine answered {status} with what cannot be read")
-    # A router that has no such path says that, and nothing of the object.
-    if status == 404 and message not in ("", "page not found") and question.kind != "engine":
+    # A router that has no such path says that, and nothing of the object. Of a volume an absence lets pass, as what is made by
+    # the request itself, and a driver that is not there now answers 404, too (moby, volume/drivers: `plugin "x" not found`).
+    is_of_object = message not in ("", "page not found") and question.kind != "engine"
+    if status == 404 and is_of_object and (question.kind != "volume" or _NO_VOLUME in message.lower()):
         return Finding(absent=message)
     return Finding(failure=f"the engine answered {status}: {message}")
 

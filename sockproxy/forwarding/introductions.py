@@ -1,18 +1,22 @@
 """Introductions: connections whose clients are told apart by their containers, until the engine has said which they are.
 
-Owns that each is served by the gate of whom it then is, and their number. Must not know how the engine is asked
-(`containers`), nor what is served. Begin at `Introductions.begin`.
+Owns that each is served by the gate of whom it then is, and their number, in all and of one principal. Must not know how the
+engine is asked (`containers`), nor what is served. Begin at `Introductions.begin`.
 """
 
 import asyncio
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.containers import Containers
 from sockproxy.forwarding.shared import Gate, Proxy
 from sockproxy.judging.identity import Peer, Principal, identify
+
+SHARE_OF_ONE = 4
+"""One principal has a quarter of the places at most: who is in no container waits half a second, as often as it connects."""
 
 
 class Introductions:
@@ -23,6 +27,7 @@ class Introductions:
         self._connections = connections
         self._containers = containers
         self._tasks: set[asyncio.Task[None]] = set()
+        self._of_one: Counter[str] = Counter()
 
     def begin(
         self,
@@ -33,19 +38,27 @@ class Introductions:
         on_closed: Callable[[Principal], None],
     ) -> None:
         """Finds out who a client is, and serves it to its end; then `on_closed` is called."""
-        if len(self._tasks) >= self._proxy.limits.handshakes_max:
+        places, key = self._proxy.limits.handshakes_max, principal.key
+        if len(self._tasks) >= places or self._of_one[key] >= max(1, places // SHARE_OF_ONE):
             self._proxy.observers.limit_hit("handshakes_max")
             sock.close()
             on_closed(principal)
             return
         task = self._proxy.loop.create_task(self._introduce(gate_of, sock, peer, principal, on_closed))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._of_one[key] += 1
+        task.add_done_callback(lambda task: self._leave(task, key))
 
     def cancel(self) -> None:
         """Ends all of them: nobody of them has been asked for anything yet."""
         for task in list(self._tasks):
             task.cancel()
+
+    def _leave(self, task: asyncio.Task[None], key: str) -> None:
+        self._tasks.discard(task)
+        self._of_one[key] -= 1
+        if not self._of_one[key]:
+            del self._of_one[key]
 
     async def _introduce(
         self,
@@ -57,7 +70,7 @@ class Introductions:
     ) -> None:
         try:
             known = await self._containers.introduce(peer, time.time())
-        except asyncio.CancelledError:
+        except BaseException:  # lawful: it goes on; whatever happened, nothing must be left
             sock.close()
             on_closed(principal)
             raise

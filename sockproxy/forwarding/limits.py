@@ -94,7 +94,8 @@ class ClientLimits:
     """Bounds of each principal among some clients of a listener; 0 means that it is not limited. Above: 429."""
 
     requests_per_second: float = 0.0
-    """Requests that the policy allows, on average; a dashboard makes some, a build some hundred within a second."""
+    """Requests that the policy allows, or asks the engine about, on average; a dashboard makes some, a build some hundred
+    within a second."""
 
     burst: int = 0
     """How many of them may come at once; 0: as many as in a second."""

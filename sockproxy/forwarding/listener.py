@@ -30,6 +30,8 @@ _BACKLOG = 4096  # a burst of clients waits in the kernel; it takes what net.cor
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 _SYSTEMD_FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 _CONTAINER_ID = re.compile(rb"[/-]([0-9a-f]{64})(?:\.scope)?(?:/.*)?$", re.MULTILINE)
+# systemd.exec(5), Delegate=: what is below, that user names as it likes (`systemd-run --user --scope --unit=docker-...`).
+_OF_USER = re.compile(rb"/user@([0-9]+)\.service/")
 _CGROUP_BYTES_MAX = 4096  # cgroup(7): a line a hierarchy, 13 at most
 
 Enter = Callable[[socket.socket, Peer, Principal, Callable[[Principal], None]], None]
@@ -197,12 +199,18 @@ def _container_of_cgroup(path: str) -> str | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            found = _CONTAINER_ID.search(os.read(descriptor, _CGROUP_BYTES_MAX))
+            told = os.read(descriptor, _CGROUP_BYTES_MAX)
         finally:
             os.close(descriptor)
     except OSError:
         return None  # lawful: it has ended, or is hidden; the record says so by null
-    return found[1].decode() if found else None
+    found = _CONTAINER_ID.search(told)
+    if found is None:
+        return None
+    line = told[told.rfind(b"\n", 0, found.start()) + 1 : found.end()]
+    user = _OF_USER.search(line)
+    # A rootless engine's containers are there, too, and so is the proxy before it.
+    return found[1].decode() if user is None or int(user[1]) == os.getuid() else None
 
 
 def _link(path: str) -> str | None:

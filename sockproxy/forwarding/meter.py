@@ -58,11 +58,8 @@ class Meter:
             return Refusal("streams", f"more than {limits.streams} streams at once", 1)
         if not is_stream and limits.concurrent and use.concurrent >= limits.concurrent:
             return Refusal("concurrent", f"more than {limits.concurrent} requests at once", 1)
-        if not is_paid and not self._take_token(use):
-            seconds = ceil((1 - use.tokens) / limits.requests_per_second)
-            return Refusal(
-                "requests_per_second", f"more than {limits.requests_per_second:g} requests a second", seconds
-            )
+        if not is_paid and (refusal := self._pay(use)) is not None:
+            return refusal
         if is_stream:
             use.streams += 1
         else:
@@ -76,6 +73,10 @@ class Meter:
             use.streams -= 1
         else:
             use.concurrent -= 1
+
+    def pay(self, key: str) -> Refusal | None:
+        """Takes the token of one more request, which then `is_paid`; or says why it is refused."""
+        return self._pay(self._use(key))
 
     def take_token(self, key: str) -> bool:
         """Whether a principal may make one more request now; then it is counted as made."""
@@ -94,6 +95,13 @@ class Meter:
             "streams": (max((use.streams for use in uses), default=0), limits.streams),
         }
         return {limit: held for limit, held in most.items() if held[1]}
+
+    def _pay(self, use: Use) -> Refusal | None:
+        if self._take_token(use):
+            return None
+        rate = self.limits.requests_per_second
+        seconds = ceil((1 - use.tokens) / rate)
+        return Refusal("requests_per_second", f"more than {rate:g} requests a second", seconds)
 
     def _take_token(self, use: Use) -> bool:
         if not self.limits.requests_per_second:

@@ -55,13 +55,17 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     extents = proxy.extents
     if extents is not None:
         gate, head, judgement, body = await _look_at_body(proxy, client, caller, exchange, head, judgement, extents)
+    inquiry: Inquiry | None = None
     if judgement.needs_body or judgement.decision.questions:
-        gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement)
+        inquiry = Inquiry(proxy, caller.principal.key)
+        gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement, inquiry)
     note(proxy, exchange, head, judgement)
     if extents is not None:
         extent = exchange.extent = extents.extent_of(exchange, caller.peer)
         extent.body = body if extent.wants_body else b""
     exchange.decided_at = time.monotonic()
+    if inquiry is not None and inquiry.refusal is not None:
+        return await refuse_above_limit(proxy, client, exchange, head, inquiry.refusal)
     if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
         return await refuse_while_draining(proxy, client, exchange, head)
     operation = judgement.classified.operation
@@ -74,7 +78,8 @@ async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange:
     acting = _act(proxy, client, exchange, head, judgement, trip)
     if gate.meter is None or judgement.decision.effect is Effect.DENY:
         return await acting
-    return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting)
+    is_paid = inquiry is not None and inquiry.is_paid
+    return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting, is_paid=is_paid)
 
 
 async def _look_at_body(
@@ -96,20 +101,32 @@ async def _look_at_body(
 
 
 async def _judge_wholly(
-    proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange, head: RequestHead, judgement: Judgement
+    proxy: Proxy,
+    client: Stream,
+    caller: Caller,
+    exchange: Exchange,
+    head: RequestHead,
+    judgement: Judgement,
+    inquiry: Inquiry,
 ) -> tuple[Gate, RequestHead, Judgement]:
     """Judges a request with all that its rules ask for: its body, and what the engine says. What was slow to come is judged by
     the gate that holds when all of it is there, which is returned, and may ask for more."""
-    gate, inquiry = caller.gate, Inquiry(proxy)
+    gate = caller.gate
     taken: Taken | None = None
-    while True:
-        _name(proxy, exchange, head, judgement)
-        if judgement.needs_body and taken is None:
-            taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
-        elif not await inquiry.find(judgement.questions):
-            break  # nothing is open, or nothing more can be found out: it is decided
-        gate = caller.gate
-        judgement = _judge_taken(proxy, gate.policy, exchange.principal, head, taken, inquiry.found)
+    held_bytes = 0
+    try:
+        while True:
+            _name(proxy, exchange, head, judgement)
+            if judgement.needs_body and taken is None:
+                taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
+                held_bytes = len(taken.body or b"")
+                proxy.held_bytes_max += held_bytes  # it is held on, as long as the engine is asked
+            elif not await inquiry.find(judgement.questions, gate.meter):
+                break  # nothing is open, or nothing more can be found out: it is decided
+            gate = caller.gate
+            judgement = _judge_taken(proxy, gate.policy, exchange.principal, head, taken, inquiry.found)
+    finally:
+        proxy.held_bytes_max -= held_bytes
     if taken is None:
         return gate, head, judgement
     if judgement.body is None:  # where nobody asks for it any more, the engine gets what was read
@@ -206,11 +223,13 @@ async def _within_limits(
     head: RequestHead,
     judgement: Judgement,
     acting: Coroutine[Any, Any, bool],
+    *,
+    is_paid: bool,
 ) -> bool:
     """Does what was decided, if the client may have it now; else refuses it."""
     operation, key, heads = judgement.classified.operation, caller.principal.key, caller.heads
     is_stream = operation is not None and operation.traffic in STREAMS
-    is_paid = isinstance(heads, MeteredHeads) and heads.take_paid()
+    is_paid = (isinstance(heads, MeteredHeads) and heads.take_paid()) or is_paid
     refusal = meter.begin(key, is_stream=is_stream, is_paid=is_paid)
     if refusal is not None:
         acting.close()

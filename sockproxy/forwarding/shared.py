@@ -4,7 +4,6 @@ Owns these values and nothing that is done with them. Must not know how a connec
 `roundtrip`), nor what an observer does. Begin at `Proxy`.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -19,6 +18,7 @@ from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.meter import Meter, MeteredHeads
 from sockproxy.forwarding.relay import Relay
 from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.turns import Turns
 from sockproxy.judging.catalogue import Catalogue, Classified
 from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal
@@ -33,6 +33,8 @@ _UNLIMITED = ClientLimits()
 INQUIRIES_MAX = 32
 """Requests for which the engine is asked at a time, so that nobody keeps it busy with these alone. Others wait; where they wait
 too long, `inquiry_seconds` ends it."""
+INQUIRIES_OF_ONE_MAX = 8
+"""Of these, those of one principal: an inspect of a container that hangs takes all of `inquiry_seconds`."""
 
 
 class Observers(Protocol):
@@ -196,6 +198,11 @@ class Entrance:
         meter = self._meters.get((client.match, client.limits))
         return Gate(self.name, client.policy, meter, has_express=self._has_express)
 
+    def has_to_ask(self, peer: Peer) -> bool:
+        """Whether the engine has to say who a peer is before it is known by which gate it comes in."""
+        is_open = peer.kind in self.asks_engine and not peer.is_introduced
+        return is_open and self.gate_of(peer) is self._for_nobody
+
     def gate_of(self, peer: Peer) -> Gate:
         """The gate of the first client whose match holds."""
         at = first_of((match for match, _ in self._gates), peer)
@@ -240,7 +247,7 @@ class Proxy:
         self.is_draining = False
         self.waiting: set[Stream] = set()  # clients between two requests of the plain way
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
-        self.inquiries = asyncio.Semaphore(INQUIRIES_MAX)
+        self.inquiries = Turns(INQUIRIES_MAX, INQUIRIES_OF_ONE_MAX)
         self.host_paths = HostPaths()
         self.held_bytes_max = 0  # what the bodies that are being held may come to
         self.known_answers: dict[bytes, KnownAnswer] = {}

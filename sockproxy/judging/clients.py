@@ -3,7 +3,9 @@
 Owns what a match may ask, how it is written, and when it holds. Must not know how the facts of a peer are gathered
 (`forwarding.listener`, `forwarding.tls`) nor what a policy means. Begin at `KEYS`, then `holds`, `first_of`.
 
-All that a match asks has to hold; a fact that is not known meets nothing. `*` stands for any characters, `?` for one:
+All that a match asks has to hold; a fact that is not known meets nothing. But where only the engine could say whether a match
+holds, and has not, no later one counts: who keeps it from answering must not become somebody else by that. `*` stands for any
+characters, `?` for one:
 
     uid, gid          of a unix peer: the user and the group that its process ran with when it connected
     exe               a pattern over the path of its executable; `*` includes slashes
@@ -61,8 +63,20 @@ def holds(match: Match, peer: Peer) -> bool:
 
 
 def first_of(matches: Iterable[Match], peer: Peer) -> int | None:
-    """The place of the first match that holds; None if none does."""
-    return next((at for at, match in enumerate(matches) if holds(match, peer)), None)
+    """The place of the first match that holds; None if none does, or if one that comes before might."""
+    for at, match in enumerate(matches):
+        if holds(match, peer):
+            return at
+        if not peer.is_introduced and _might_hold(match, peer):
+            return None
+    return None
+
+
+def _might_hold(match: Match, peer: Peer) -> bool:
+    """Whether it depends on what the engine would say of a peer."""
+    return peer.kind in asks_engine(match) and all(
+        key == "container" or KEYS[key].meets(wanted, peer) for key, wanted in match.asked
+    )
 
 
 def asks_engine(match: Match) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Peer(NamedTuple):
     container_name: str | None = None
     """As the engine knows it; like the labels only where a listener's clients are told apart by it."""
     container_labels: tuple[tuple[str, str], ...] = ()
+    is_introduced: bool = False
+    """The engine has said which of its containers this is, or that it is none of them."""
 
 
 class Principal(NamedTuple):
@@ -45,10 +47,15 @@ class Principal(NamedTuple):
     key: str
 
 
-@lru_cache(maxsize=4096)  # all connections of a process have one, so that what is made of it is made once
 def identify(peer: Peer) -> Principal:
     """The principal behind a peer. A unix peer is counted by its uid; one with a client certificate by its subject, or by
     the certificate where that has none; another tcp peer by its address without the port."""
+    # What a container is called and labelled is none of it, and is not kept when the connection has ended.
+    return _identify(peer._replace(container_name=None, container_labels=()) if peer.container_labels else peer)
+
+
+@lru_cache(maxsize=4096)  # all connections of a process have one, so that what is made of it is made once
+def _identify(peer: Peer) -> Principal:
     if peer.kind == "unix":
         key = f"uid:{peer.uid}"
     elif peer.tls_subject or peer.tls_fingerprint:

@@ -7,6 +7,7 @@ changes something needs the token.
 
 import hmac
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -106,7 +107,8 @@ def _check_token(request: web.Request, token_file: str | None) -> None:
     token = _read_token(token_file)
     if token is None:
         raise web.HTTPForbidden(
-            text=f"nothing can be changed here: the token cannot be read, or is below {TOKEN_BYTES_MIN} bytes\n"
+            text=f"nothing can be changed here: the token cannot be read, may be written by anybody, or is below "
+            f"{TOKEN_BYTES_MIN} bytes\n"
         )
     shown = request.headers.get("Authorization", "")
     given = shown[len(_SCHEME) :] if shown.startswith(_SCHEME) else ""
@@ -116,8 +118,11 @@ def _check_token(request: web.Request, token_file: str | None) -> None:
 
 def _read_token(file: str) -> bytes | None:
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # nothing else waits for a pipe
         try:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode) or mode & stat.S_IWOTH:
+                return None  # whoever may write it would say what the token is
             token = os.read(descriptor, _TOKEN_BYTES_MAX).strip()
         finally:
             os.close(descriptor)

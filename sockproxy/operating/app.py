@@ -174,7 +174,7 @@ class Service:
             sock: socket.socket, peer: Peer, principal: Principal, on_closed: Callable[[Principal], None]
         ) -> None:
             gate = entrance.for_all
-            if gate is None and peer.kind in entrance.asks_engine:
+            if gate is None and entrance.has_to_ask(peer):
                 introduce(gate_of, sock, peer, principal, on_closed)
             else:
                 enter(sock, gate or gate_of(peer), principal, on_closed, peer)
@@ -182,7 +182,7 @@ class Service:
         return enter_plain
 
     async def _introduce(self, entrance: Entrance, peer: Peer, came_at: float) -> Peer:
-        return await self.containers.introduce(peer, came_at) if peer.kind in entrance.asks_engine else peer
+        return await self.containers.introduce(peer, came_at) if entrance.has_to_ask(peer) else peer
 
     def _states(self) -> States:
         """What the metrics ask of all others, each time that somebody wants to see them."""

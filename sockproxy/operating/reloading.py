@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from sockproxy.errors import ConfigError
+from sockproxy.errors import ConfigError, Finding
 from sockproxy.forwarding.tls import ServerTls
 from sockproxy.operating.config import Config, Files
 from sockproxy.recording.event import rfc3339
@@ -41,19 +41,23 @@ class Reloading:
         self._take = take
         self._reopen = reopen
         self._failures: dict[str, str] = {}  # what could not be taken -> why
+        self._changed: set[str] = set()  # files, since a configuration was last taken
 
     def reload(self, load: Load, changed: Sequence[str] = ()) -> Files:
         """Takes the clients and policies of a new configuration; whatever else has changed needs a restart, and is named.
         `changed`: because of these files; or because somebody has asked for it, who may have moved files of the record away.
         The files that were read."""
         files: Files = {}
+        self._changed.update(changed)
         try:
             config = load(files)
+            self._check_whole(changed, files)
             if not changed:
                 self._reopen()
         except (ConfigError, OSError) as error:
             self._failed(_CONFIGURATION, error)  # lawful: the old configuration stays
             return files
+        self._changed.clear()
         old_streams = self._take(config)
         self._failures.pop(_CONFIGURATION, None)
         self.refresh_tls()
@@ -62,6 +66,14 @@ class Reloading:
         told = {"changed": ",".join(changed), "needs_restart": ",".join(needs_restart), "old_streams": old_streams}
         log.info("reloaded", extra={key: value for key, value in told.items() if value})
         return files
+
+    def _check_whole(self, changed: Sequence[str], files: Files) -> None:
+        """Whether what has changed can be whole. Half a policy is often a good one, without its last rules, and a disk that is
+        full leaves half a file: nobody has said that this one is to be taken. Raises ConfigError."""
+        cut = [file for file, seen in files.items() if file in self._changed and not seen.ends_with_line]
+        if changed and cut:
+            message = "ends within a line, as if it were not all there: end its last line, or send SIGHUP"
+            raise ConfigError(tuple(Finding(file, 0, "", message) for file in cut))
 
     def refresh_tls(self) -> None:
         """Takes certificates whose files have changed."""

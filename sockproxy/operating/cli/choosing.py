@@ -71,7 +71,8 @@ def _at_listener(
     at = _listener(listeners, name, parameters.kind_of(given))
     listener = listeners[at]
     peer = parameters.as_peer(given, _kinds(listener)[0], listener.name)
-    index = first_of((client.match for client in listener.clients), peer)
+    introduced = peer._replace(is_introduced=True)  # all is known of who is made up
+    index = first_of((client.match for client in listener.clients), introduced)
     if index is None:
         return Choice(policy_of_nobody(catalogue), peer, f"none of listeners[{at}].clients, at {listener.name}")
     client = listener.clients[index]

@@ -23,10 +23,12 @@ class Looks(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A file as it was read: the digest of what stood in it. Neither of one that could not be read."""
+    """A file as it was read: the digest of what stood in it, and whether its last line has an end. Neither of one that could
+    not be read."""
 
     looks: Looks | None
     digest: bytes | None
+    ends_with_line: bool = True
 
 
 Files = dict[str, Seen]
@@ -62,7 +64,7 @@ def read_file(file: str, files: Files | None = None) -> bytes:
         looks = _looks(os.fstat(stream.fileno()))
         raw = stream.read(FILE_BYTES_MAX + 1)
     if files is not None:
-        files[file] = Seen(looks, hashlib.sha256(raw).digest())
+        files[file] = Seen(looks, hashlib.sha256(raw).digest(), raw[-1:] in (b"", b"\n"))
     return raw
 
 
