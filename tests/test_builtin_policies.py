@@ -11,8 +11,17 @@ import yaml
 from sockproxy import data
 from sockproxy.judging.catalogue import UNKNOWN, Access, ApiVersion, Catalogue, Classified
 from sockproxy.judging.comparison import Verdict, diff_policies, effects
+from sockproxy.judging.compiling import select
 from sockproxy.judging.identity import Principal
-from sockproxy.judging.policy import AccessRequest, Decision, Effect, Mode, Policy, Reason, decide, select
+from sockproxy.judging.policy import (
+    AccessRequest,
+    Decision,
+    Effect,
+    Mode,
+    Policy,
+    Reason,
+    decide,
+)
 from sockproxy.operating.config import check_config, load_policy
 
 CATALOGUE = Catalogue(data.load_operations())

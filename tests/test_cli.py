@@ -23,9 +23,9 @@ from sockproxy.data import builtin_policy_names, client_policy_names, load_docke
 from sockproxy.errors import BadRequest
 from sockproxy.forwarding.shared import Entrance
 from sockproxy.judging.catalogue import ApiVersion
+from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import judge
-from sockproxy.judging.policy import policy_of_nobody
 from sockproxy.operating.cli import choosing, parameters, running
 from sockproxy.operating.cli.root import Root
 from sockproxy.operating.config import load_config, load_policy

@@ -5,7 +5,8 @@ import pytest
 from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.comparison import Verdict, diff_policies, effects
-from sockproxy.judging.policy import ApiVersions, Mode, Policy, Rule, compile_policy, select_all
+from sockproxy.judging.compiling import compile_policy, select_all
+from sockproxy.judging.policy import ApiVersions, Mode, Policy, Rule
 
 CATALOGUE = Catalogue(load_operations())
 

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from sockproxy.data import load_bodies, load_operations
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import Catalogue
+from sockproxy.judging.compiling import compile_policy
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.payload import Bodies, read_query
-from sockproxy.judging.policy import Effect, Policy, Requirement, Rule, compile_policy
+from sockproxy.judging.policy import Effect, Policy, Requirement, Rule
 from sockproxy.judging.requirements.expression import KIND, make_expression
 from sockproxy.judging.requirements.expression.cost import COST_MAX, evaluate, regex_size
 from sockproxy.judging.requirements.expression.program import compile_expression

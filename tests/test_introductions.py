@@ -16,9 +16,9 @@ from sockproxy.forwarding.introductions import Introductions
 from sockproxy.forwarding.shared import Entrance
 from sockproxy.forwarding.tls import ServerTls
 from sockproxy.judging.clients import Match, Resident, parse_key
+from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import Principal, identify
-from sockproxy.judging.policy import policy_of_nobody
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue
 from tests.certificates import Authority

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from sockproxy.errors import BadRequest, BadRequestReason
+from sockproxy.judging.compiling import in_shadow
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import CREATES_TOO, VOLUMES_MAX, Judgement, judge
-from sockproxy.judging.policy import Effect, Policy, Reason, in_shadow
+from sockproxy.judging.policy import Effect, Policy, Reason
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockproxy.judging.catalogue import parse_target
+from sockproxy.judging.compiling import in_shadow
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.payload import read_query
 from sockproxy.judging.pinning import pin
-from sockproxy.judging.policy import Effect, Policy, Reason, in_shadow
+from sockproxy.judging.policy import Effect, Policy, Reason
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Facts, Finding, Findings, Question
 from sockproxy.judging.requirements.joins import JOINS_MAX, MASKED, READ_ONLY
 from sockproxy.judging.requirements.target import SUBJECTS

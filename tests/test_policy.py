@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import UNKNOWN, ApiVersion, Catalogue, Classified
+from sockproxy.judging.compiling import compile_policy, intersect, select, select_all, selector_words
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import read_query
 from sockproxy.judging.policy import (
@@ -28,13 +29,8 @@ from sockproxy.judging.policy import (
     Record,
     Requirement,
     Rule,
-    compile_policy,
     decide,
     denial_message,
-    intersect,
-    select,
-    select_all,
-    selector_words,
 )
 from sockproxy.judging.requirements.facts import Facts
 

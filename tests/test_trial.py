@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockproxy.judging.catalogue import ApiVersion, Classified
+from sockproxy.judging.compiling import compile_policy, select_all
 from sockproxy.judging.identity import Peer, identify
-from sockproxy.judging.policy import AccessRequest, Effect, Policy, Reason, Rule, compile_policy, decide, select_all
+from sockproxy.judging.policy import (
+    AccessRequest,
+    Effect,
+    Policy,
+    Reason,
+    Rule,
+    decide,
+)
 from sockproxy.judging.trial import SELECTORS_SHOWN, try_rules
 from tests.exchanges import CATALOGUE
 

@@ -47,8 +47,9 @@ from sockproxy.forwarding.listener import (
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
+from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer, Principal
-from sockproxy.judging.policy import Mode, policy_of_nobody
+from sockproxy.judging.policy import Mode
 from sockproxy.operating.config import Config, Files, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.lean import defer_client

@@ -13,8 +13,9 @@ import click
 from sockproxy.data import builtin_policy_names
 from sockproxy.judging.catalogue import Catalogue
 from sockproxy.judging.clients import Match, Resident, Wanted, first_of
+from sockproxy.judging.compiling import in_shadow, policy_of_nobody
 from sockproxy.judging.identity import Peer, PeerKind
-from sockproxy.judging.policy import Policy, in_shadow, policy_of_nobody
+from sockproxy.judging.policy import Policy
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.config import Config, ListenerConfig
 from sockproxy.operating.config.wording import did_you_mean, quoted

@@ -14,7 +14,7 @@ import click
 
 from sockproxy.errors import ConfigError
 from sockproxy.judging.catalogue import Catalogue
-from sockproxy.judging.policy import in_shadow
+from sockproxy.judging.compiling import in_shadow
 from sockproxy.operating import logs
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode

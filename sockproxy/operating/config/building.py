@@ -14,7 +14,8 @@ from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.judging.catalogue import Access, Catalogue
 from sockproxy.judging.clients import ANYBODY
-from sockproxy.judging.policy import Effect, Policy, select_all
+from sockproxy.judging.compiling import select_all
+from sockproxy.judging.policy import Effect, Policy
 from sockproxy.operating.config.document import (
     FORMAT_VERSION,
     AuditRuleDocument,

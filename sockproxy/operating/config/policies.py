@@ -13,6 +13,7 @@ from typing import Any
 from sockproxy import data
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Operation
+from sockproxy.judging.compiling import compile_policy, intersect, select, select_all, selector_words
 from sockproxy.judging.payload import UnknownFields
 from sockproxy.judging.policy import (
     NOBODY,
@@ -23,11 +24,6 @@ from sockproxy.judging.policy import (
     Record,
     Requirement,
     Rule,
-    compile_policy,
-    intersect,
-    select,
-    select_all,
-    selector_words,
 )
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
 from sockproxy.operating.config.files import Files

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 from sockproxy import data
 from sockproxy.forwarding import limits
-from sockproxy.judging.policy import selector_words
+from sockproxy.judging.compiling import selector_words
 from sockproxy.operating.config.document import DOCUMENT
 from sockproxy.operating.config.shapes import (
     Choice,
