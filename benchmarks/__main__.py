@@ -17,7 +17,7 @@ from benchmarks import contest, growth, load, picture, processes, report, syscal
 from benchmarks.proxies import PROXIES, Missing, check_installed
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Effort
 
-_USUAL = tuple(PROXIES)
+_USUAL = tuple(name for name in PROXIES if name != "sockproxy-everything")
 _CONNECTIONS_SPARE = 200  # beside the idle streams
 _NUMBERS = "cost.json"
 

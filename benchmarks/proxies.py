@@ -77,6 +77,18 @@ def _sockproxy(place: Place) -> list[str]:
     return [sys.executable, "-m", "sockproxy", "serve", *(word for option in options.items() for word in option)]
 
 
+def _everything(place: Place) -> list[str]:
+    """All that can be switched on for requests that are recorded as Metadata (`full.yaml`)."""
+    key = place.directory / "signing.key"
+    made = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, check=True)
+    key.write_bytes(made.stdout)
+    key.chmod(0o600)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        words = {"policy": str(_HERE / "policy.yaml"), "port": str(probe.getsockname()[1])}
+    return [sys.executable, "-m", "sockproxy", "serve", "--config", str(_filled_in("full.yaml", place, words))]
+
+
 def _aiohttp(place: Place) -> list[str]:
     return [sys.executable, "-m", "benchmarks.aiohttp_proxy", str(place.listen), str(place.engine)]
 
@@ -113,6 +125,9 @@ _SOCKPROXY_VERSION = (sys.executable, "-m", "sockproxy", "--version")
 PROXIES: dict[str, Proxy] = {
     "sockproxy": Proxy("sockproxy", _sockproxy, _SOCKPROXY_VERSION, environ={PURE: "1"}),
     "sockproxy-compiled": Proxy("sockproxy, compiled", _sockproxy, _SOCKPROXY_VERSION, environ={PURE: ""}),
+    "sockproxy-everything": Proxy(
+        "sockproxy with everything on", _everything, _SOCKPROXY_VERSION, "openssl", "openssl", {PURE: "1"}
+    ),
     "haproxy": Proxy("HAProxy", _haproxy(_HAPROXY_KEEPING), ("haproxy", "-v"), "haproxy", "haproxy"),
     "haproxy-closing": Proxy(
         "HAProxy, closing and logging", _haproxy(_HAPROXY_CLOSING), ("haproxy", "-v"), "haproxy", "haproxy"
