@@ -94,7 +94,7 @@ def judge(
     if not _asks(policy, request, has_host_config=has_host_config):
         decision = decide(policy, request)
         if has_host_config:
-            decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO), {})
+            decision = _decide_too(catalogue, policy, request, decision, None, Also(_CREATE, {}, CREATES_TOO))
         return Judgement(target, classified, decision)
     reads_body = content_length != 0 and _reads_body(policy, classified)
     has_json = bodies is not None and _has_json(bodies, classified)
@@ -179,11 +179,8 @@ def _look_inside(
     else:  # a plugin's settings or privileges
         facts = facts._replace(has_other_body=bool(payload.data))
     decision = decide(policy, request, facts)
-    open_questions = dict.fromkeys(decision.questions)
     for also in more:
-        decision = _decide_too(catalogue, policy, request, decision, facts, also, open_questions)
-    if decision.questions:
-        decision = decision._replace(questions=tuple(open_questions))
+        decision = _decide_too(catalogue, policy, request, decision, facts, also)
     if body is None or policy.mode is Mode.SHADOW:
         return decision, body, facts
     return decision, payload.canonical, facts
@@ -245,16 +242,9 @@ def _volume(name: str, driver: Mapping[str, Any], labels: Mapping[str, str], tol
 
 
 def _decide_too(
-    catalogue: Catalogue,
-    policy: Policy,
-    request: AccessRequest,
-    first: Decision,
-    facts: Facts | None,
-    also: Also,
-    open_questions: dict[Question, None],
+    catalogue: Catalogue, policy: Policy, request: AccessRequest, first: Decision, facts: Facts | None, also: Also
 ) -> Decision:
-    """The decision on a request that does what another operation does, too: both must be allowed. What has to be found out for
-    that is added to `open_questions`: to join them here, for each of thousands of mounts, would take seconds."""
+    """The decision on a request that does what another operation does, too: both must be allowed."""
     if first.effect is Effect.DENY and not first.questions:
         return first  # one mount denies; a body may have thousands
     request = as_other(also.operation_id, catalogue, request)
@@ -262,9 +252,8 @@ def _decide_too(
     second = decide(policy, request, facts and facts_of(request, read_query(""), also.body, facts.found))
     if second.effect is Effect.ALLOW and second.shadow is not Effect.DENY and not second.questions:
         return first
-    open_questions.update(dict.fromkeys(second.questions))
     if first.questions and second.questions:
-        return first
+        return first._replace(questions=tuple(dict.fromkeys(first.questions + second.questions)))
     return second._replace(detail=f"{also.told}: {second.detail}")
 
 
