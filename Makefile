@@ -42,7 +42,8 @@ bench-growth: $(VENV)/.bench tools
 	$(BIN)/python -m benchmarks --growth --out docs
 
 # What the tests need beside Python: a dockerd, a static busybox to make an image of, strace to count system calls, HAProxy
-# to say what the settings of other proxies mean, Prometheus to ask what the dashboards ask. Only root on Debian can install them.
+# to say what the settings of other proxies mean, Prometheus to ask what the dashboards ask,
+# Chromium to see the page. Only root on Debian can install them.
 engine:
 	@sh tests/install_engine.sh
 

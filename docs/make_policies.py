@@ -18,7 +18,7 @@ from sockproxy.judging.catalogue import Access, ApiVersion, Catalogue, Operation
 from sockproxy.judging.comparison import Verdict, effects
 from sockproxy.judging.policy import Policy
 from sockproxy.operating.cli import parameters
-from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.known import load_catalogue, newest_api
 
 PAGE = Path(__file__).with_name("policies.md")
 
@@ -77,7 +77,7 @@ def _comment(text: str) -> Iterator[str]:
 
 def _allowed(policy: Policy, catalogue: Catalogue) -> Iterator[Operation]:
     """What the policy allows, each operation asked in the newest API version that has it."""
-    newest = parameters.newest_api()
+    newest = newest_api()
     answers: dict[ApiVersion, Mapping[str, Verdict]] = {}
     for operation in catalogue.operations.values():
         version = operation.last_api or newest

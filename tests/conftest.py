@@ -18,3 +18,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=40,
         help="how many generated bodies the real engine compares with their canonical form",
     )
+    parser.addoption("--pictures", action="store_true", help="write the pictures of the page, docs/page-*.png")

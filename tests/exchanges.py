@@ -102,4 +102,7 @@ class MemorySink:
 
     def reopen(self) -> None: ...
 
+    def last_lines(self, bytes_max: int) -> list[bytes]:
+        return self.lines[-bytes_max:].splitlines()
+
     def close(self) -> None: ...

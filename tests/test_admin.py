@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from sockproxy.operating.admin import TOKEN_BYTES_MIN, make_application, start_admin
+from sockproxy.operating.admin import PAGE, PAGE_TYPES, TOKEN_BYTES_MIN, Asked, make_application, start_admin
+from sockproxy.operating.live import Sights
 from sockproxy.operating.streams import StreamControl
 
 Client = TestClient[web.Request, web.Application]
@@ -39,6 +40,12 @@ class State:
             raise self.error
         return {"count": len(self.open), "old": 0, "streams": [{"id": id} for id in self.open]}
 
+    def look(self) -> dict[str, object]:
+        return {"seen": 0, "rows": [], "denials": [], "trails": []}
+
+    def policies(self, version: str) -> dict[str, object]:
+        return {"api_version": version or "newest"}
+
     def end(self, id: str) -> bool:
         if id in self.open:
             self.open.remove(id)
@@ -46,7 +53,8 @@ class State:
         return False
 
     def application(self) -> web.Application:
-        return make_application(self.registry, self.ask, StreamControl(self.tell, self.end), self.token_file)
+        asked = Asked(self.registry, self.ask, StreamControl(self.tell, self.end), Sights(self.look, self.policies))
+        return make_application(asked, self.token_file)
 
 
 @pytest.fixture
@@ -118,6 +126,25 @@ async def test_the_first_page_leads_to_all_others(client: Client) -> None:
     for path in ("/metrics", "/healthz", "/readyz", "/streams"):
         assert f'href="{path}"' in text
         assert (await client.head(path)).status == 200
+
+
+async def test_the_page_has_all_of_its_files_and_no_others(client: Client) -> None:
+    assert {path.name for path in PAGE.iterdir()} == set(PAGE_TYPES)
+    for name, kind in PAGE_TYPES.items():
+        answer = await client.get(f"/page/{name}")
+        assert (answer.status, answer.content_type) == (200, kind)
+    for name in ("other.js", "..%2fadmin.py", "%2e%2e/admin.py"):
+        assert (await client.get(f"/page/{name}")).status == 404
+
+
+VERSIONS = [("", 200, "newest"), ("?api=1.41", 200, "1.41"), ("?api=x", 400, ""), ("?api=1.041", 400, "")]
+
+
+@pytest.mark.parametrize(("query", "status", "version"), VERSIONS)
+async def test_policies_are_told_for_an_api_version(client: Client, query: str, status: int, version: str) -> None:
+    answer = await client.get(f"/policies{query}")
+    assert answer.status == status
+    assert not version or await answer.json() == {"api_version": version}
 
 
 @pytest.mark.parametrize(

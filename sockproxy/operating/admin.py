@@ -1,77 +1,107 @@
-"""The admin listener: an aiohttp application with the metrics, the open streams, and the answers to "are you well?".
+"""The admin listener: an aiohttp application with the page, the metrics, the open streams, and the answers to "are you well?".
 
 Owns its routes, and who may change something. Must not know the data path: what it tells, it is handed. It is meant for
 operators. What it tells, it tells everybody who can connect, so it belongs on the loopback interface or a unix socket; what
-changes something needs the token.
+changes something needs the token. What a browser may ask for somebody else's page is said in `browsers`.
 """
 
 import hmac
 import os
 import stat
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from sockproxy.judging.catalogue import ApiVersion
+from sockproxy.operating import overview
+from sockproxy.operating.browsers import Browsers, add_headers
+from sockproxy.operating.live import Sights
+from sockproxy.operating.showing import Told
 from sockproxy.operating.streams import StreamControl
+from sockproxy.operating.watchers import Look, Watchers
+from sockproxy.recording.metrics import tell
 from sockproxy.recording.metrics.exposition import CONTENT_TYPE as OPENMETRICS_CONTENT_TYPE
 from sockproxy.recording.metrics.exposition import openmetrics
-
-_INDEX = """<!doctype html><title>sockproxy</title><h1>sockproxy</h1>
-<ul><li><a href="/metrics">metrics</a><li><a href="/streams">streams</a>
-<li><a href="/healthz">healthz</a><li><a href="/readyz">readyz</a></ul>
-"""
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 TOKEN_BYTES_MIN = 16
 """A shorter token can be guessed: what `openssl rand -hex 16` prints is 32."""
 _TOKEN_BYTES_MAX = 4096
 _SCHEME = "Bearer "
+_STALE_SECONDS = 5.0  # a reading that is older tells nothing of now: nobody has watched
 
 
-def make_application(
-    registry: CollectorRegistry,
-    readiness: Callable[[], Awaitable[tuple[bool, str]]],
-    streams: StreamControl,
-    token_file: str | None = None,
-) -> web.Application:
+PAGE = Path(__file__).parent / "page"
+"""The page's files; `/` is the first of them."""
+
+PAGE_TYPES = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "flow.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "elements.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+class Asked(NamedTuple):
+    """What the admin listener tells of, and does. `sights` and `streams` may raise OSError, where others have to be asked."""
+
+    registry: CollectorRegistry
+    readiness: Callable[[], Awaitable[tuple[bool, str]]]
+    streams: StreamControl
+    sights: Sights
+
+
+def make_application(asked: Asked, token_file: str | None = None, host: str = "") -> web.Application:
     """`/metrics` (Prometheus' text format, or OpenMetrics, which has exemplars, for who likes it better), `/healthz` (200 as
     long as the process serves), `/readyz` (200 or 503, as `readiness` says, which also gives a line for people), `/streams`
-    (JSON), and `POST /streams/{id}/end` for who has the token."""
+    (JSON), `POST /streams/{id}/end` for who has the token; and the page: `/` and its files, `/live` (server-sent events),
+    `/policies` (JSON). `host`: the name in the listener's address."""
 
     async def metrics(request: web.Request) -> web.Response:
         if _wants_openmetrics(request.headers.getall("Accept", [])):
-            told, content_type = openmetrics(registry.collect()), OPENMETRICS_CONTENT_TYPE
+            told, content_type = openmetrics(asked.registry.collect()), OPENMETRICS_CONTENT_TYPE
         else:
-            told, content_type = generate_latest(registry), CONTENT_TYPE_LATEST
+            told, content_type = generate_latest(asked.registry), CONTENT_TYPE_LATEST
         return web.Response(body=told, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        is_ready, detail = await readiness()
+        is_ready, detail = await asked.readiness()
         return web.Response(text=f"{detail}\n", status=200 if is_ready else 503)
 
     async def list_streams(request: web.Request) -> web.Response:
-        return _json(streams.tell())
+        return _json(asked.streams.tell())
 
     async def end_stream(request: web.Request) -> web.Response:
         _check_token(request, token_file)
         id = request.match_info["id"]
-        if not streams.end(id):
+        if not asked.streams.end(id):
             raise web.HTTPNotFound(text="no such stream is open\n")
         return _json({"ended": id})
 
-    async def index(request: web.Request) -> web.Response:
-        return web.Response(text=_INDEX, content_type="text/html")
+    async def policies(request: web.Request) -> web.Response:
+        return _json(asked.sights.policies(_api_version(request)))
 
-    application = web.Application(middlewares=[_unanswered])
+    watchers = Watchers(_reading(asked))
+    application = web.Application(middlewares=[Browsers(host).check, _unanswered])
+    application.on_response_prepare.append(add_headers)
+    application.on_shutdown.append(lambda _: watchers.end())
     application.add_routes(
         [
-            web.get("/", index),
+            web.get("/", _page),
+            web.get("/page/{name}", _page),
+            web.get("/live", watchers.watch),
+            web.get("/policies", policies),
             web.get("/metrics", metrics),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
@@ -86,6 +116,47 @@ def _wants_openmetrics(accept: list[str]) -> bool:
     """Whether the first of the two forms that is accepted is OpenMetrics: Prometheus names what it likes best first."""
     media_types = (one.partition(";")[0].strip().lower() for field in accept for one in field.split(","))
     return next((one for one in media_types if one in (_OPENMETRICS_TYPE, "text/plain")), "") == _OPENMETRICS_TYPE
+
+
+async def _page(request: web.Request) -> web.Response:
+    name = request.match_info.get("name", "index.html")
+    if name not in PAGE_TYPES:
+        raise web.HTTPNotFound
+    return web.Response(
+        body=(PAGE / name).read_bytes(),
+        content_type=PAGE_TYPES[name],
+        charset="utf-8",
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+def _api_version(request: web.Request) -> str:
+    text = request.query.get("api", "")
+    try:
+        return text and str(ApiVersion.parse(text))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"api: {error}\n") from None
+
+
+def _reading(asked: Asked) -> Look:
+    """What those who watch are told, each time it is called."""
+    before: list[overview.Reading] = []
+
+    def look() -> Told:
+        seen = asked.sights.look()
+        now = overview.read(tell(asked.registry), time.monotonic())
+        if not before or now.at - before[0].at > _STALE_SECONDS:
+            before[:] = [now]
+        numbers = overview.between(before[0], now)
+        before[:] = [now]
+        return {
+            "numbers": numbers,
+            "denials": seen["denials"],
+            "trails": seen["trails"],
+            "flow": {"seen": seen["seen"], "rows": seen["rows"]},
+        }
+
+    return look
 
 
 @web.middleware

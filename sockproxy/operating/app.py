@@ -47,22 +47,27 @@ from sockproxy.forwarding.listener import (
 from sockproxy.forwarding.shared import Entrance, Proxy
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
+from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer, Principal
-from sockproxy.judging.policy import Mode
+from sockproxy.judging.policy import Mode, Policy
 from sockproxy.operating.config import Config, Files, RecordingsConfig
-from sockproxy.operating.known import load_catalogue, load_known_bodies
+from sockproxy.operating.known import load_catalogue, load_known_bodies, newest_api
 from sockproxy.operating.lean import defer_client
+from sockproxy.operating.live import Sights, Window, merge_looks
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.reloading import Load, Reloading
 from sockproxy.operating.saturation import limits_used
+from sockproxy.operating.showing import Told
 from sockproxy.operating.streams import StreamControl, end_stream, log_old_streams, merge_streams, tell_streams
 from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail, takes_spans
 from sockproxy.operating.twins import PYTHON, find_twins
 from sockproxy.operating.watching import FileWatch
 from sockproxy.operating.workers import (
     END_STREAM,
+    LOOK,
     METRICS,
+    POLICIES,
     STREAMS,
     Answers,
     Inquiry,
@@ -160,6 +165,8 @@ class Service:
         ]
         self._chores: list[asyncio.Task[None]] = []
         self._shipping: list[asyncio.Task[None]] = []
+        self.listener_configs = config.listeners  # with the clients of now
+        self.window = Window(self.metrics, self.observers, self.trail, self._policies_in_use, self._loop.call_later)
         self._reloading = Reloading(config, self.tls, self.metrics, self._take, self.trail.reopen)
 
     def _enter(self, entrance: Entrance) -> Enter:
@@ -264,11 +271,29 @@ class Service:
         """What may be done with the open ones."""
         return StreamControl(partial(tell_streams, self.connections), partial(end_stream, self.connections))
 
+    @property
+    def sights(self) -> Sights:
+        """What those who look may ask."""
+        return Sights(self.window.look, self.tell_policies)
+
+    def tell_policies(self, version: str = "") -> Told:
+        """The policies in use by all operations of an API version ("": the newest known)."""
+        # Imported here: only those who look need it.
+        from sockproxy.operating.overview import matrix
+
+        return matrix(
+            self.listener_configs, self.proxy.catalogue, ApiVersion.parse(version) if version else newest_api()
+        )
+
+    def _policies_in_use(self) -> dict[str, Policy]:
+        return {client.policy.name: client.policy for one in self.listener_configs for client in one.clients}
+
     def _save_learnt(self) -> None:
         if self.apprentice is not None:
             self.apprentice.save()
 
     def _take(self, config: Config) -> int:
+        self.listener_configs = config.listeners
         for listener in config.listeners:
             if listener.name in self.entrances:
                 self.entrances[listener.name].take(listener.clients)
@@ -455,6 +480,8 @@ def _answers(service: Service) -> Answers:
         METRICS: lambda: tell(service.registry),
         STREAMS: lambda: [tell_streams(service.connections)],
         END_STREAM: lambda id: [end_stream(service.connections, id)],
+        LOOK: lambda: [service.window.look()],
+        POLICIES: lambda version: [service.tell_policies(version)],
     }
 
 
@@ -472,13 +499,14 @@ async def _supervise(config: Config, workers: list[Worker]) -> bool:
     ask = Inquiry(workers).ask
     Sum(ask, registry)
     streams = StreamControl(lambda: merge_streams(ask(STREAMS)), lambda id: any(ask(END_STREAM, id)))
+    sights = Sights(lambda: merge_looks(ask(LOOK)), lambda version: ask(POLICIES, version)[0])
     hangups = HangupWatch(loop)
     engine = Engine(config.engine, config.limits, loop, hangups)
 
     async def readiness() -> tuple[bool, str]:
         return _readiness(config, stop.is_set(), await engine.ping())
 
-    admin = None if config.admin is None else await _start_admin(config, registry, readiness, streams)
+    admin = None if config.admin is None else await _start_admin(config, registry, readiness, streams, sights)
     try:
         return await supervise(workers, stop)
     finally:
@@ -511,7 +539,9 @@ async def running(config: Config, sockets: Sockets, learn: str | None = None) ->
     end_admin = None
     try:
         if config.admin is not None:
-            end_admin, service.admin = await _start_admin(config, service.registry, readiness, service.streams)
+            end_admin, service.admin = await _start_admin(
+                config, service.registry, readiness, service.streams, service.sights
+            )
         yield service
     finally:
         await service.drain()
@@ -545,11 +575,12 @@ async def _start_admin(
     registry: Registry,
     readiness: Callable[[], Awaitable[tuple[bool, str]]],
     streams: StreamControl,
+    sights: Sights,
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
     defer_client()
-    from sockproxy.operating.admin import make_application, start_admin
+    from sockproxy.operating.admin import Asked, make_application, start_admin
 
     address = config.admin
     if address is None:
@@ -558,7 +589,8 @@ async def _start_admin(
     if address.scheme == "tcp":
         address = address._replace(port=sockets[0].getsockname()[1])
     files = socket_files(sockets)
-    runner = await start_admin(make_application(registry, readiness, streams, config.admin_token_file), sockets)
+    application = make_application(Asked(registry, readiness, streams, sights), config.admin_token_file, address.host)
+    runner = await start_admin(application, sockets)
     log.info("admin", extra={"address": str(address)})
 
     async def end() -> None:

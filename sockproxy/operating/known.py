@@ -6,8 +6,8 @@ again. Must not know any of them. Begin at `load_catalogue`.
 
 from functools import cache
 
-from sockproxy.data import load_bodies, load_operations
-from sockproxy.judging.catalogue import Catalogue
+from sockproxy.data import load_bodies, load_docker_releases, load_operations
+from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.payload import Bodies
 
 
@@ -21,3 +21,8 @@ def load_catalogue() -> Catalogue:
 def load_known_bodies() -> Bodies:
     """The types of all requests' bodies: they do not change either."""
     return Bodies(*load_bodies())
+
+
+def newest_api() -> ApiVersion:
+    """The newest API version of a known Docker release."""
+    return max(ApiVersion.parse(release["api_version"]) for release in load_docker_releases())

@@ -35,7 +35,7 @@ def learnt_policy(
     `with_requirements`: its rules also require what was seen in the requests."""
     catalogue = learner.catalogue
     names = [one for one in (*catalogue.operations, UNKNOWN_SELECTOR) if one in learner.sightings]
-    rules = [_rule(one, learner, is_off=one == UNKNOWN_SELECTOR and not with_unknown) for one in names]
+    rules = [written_rule(one, learner, is_off=one == UNKNOWN_SELECTOR and not with_unknown) for one in names]
     if with_requirements:
         rules = [_requiring(rule, learner.sightings[one].needs) for one, rule in zip(names, rules, strict=True)]
     has_unknown = any(rule.require and learner.sightings[rule.operations[0]].needs.has_unknown_fields for rule in rules)
@@ -68,7 +68,8 @@ def _requiring(rule: WrittenRule, needs: Needs) -> WrittenRule:
     return rule._replace(comments=comments, require=require)
 
 
-def _rule(name: str, learner: Learner, *, is_off: bool) -> WrittenRule:
+def written_rule(name: str, learner: Learner, *, is_off: bool) -> WrittenRule:
+    """The rule for one of the sightings, with what there is to say of it. `is_off`: it is not to be in force."""
     sighting = learner.sightings[name]
     comments = [_times(sighting)]
     operation = learner.catalogue.operations.get(name)

@@ -6,12 +6,14 @@ Owns that order, and the batches in which reads of the express way are told of. 
 
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.policy import Effect
+from sockproxy.operating.showing import Kept, kept
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.levels import Levels
 from sockproxy.recording.metrics import Account, Metrics
@@ -23,6 +25,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("sockproxy")
 
 _SERVED_MAX = 32  # reads that wait to be told of: 50 KiB of lines, since larger blocks cost a page fault a page
+
+
+DENIALS_MAX = 100
+"""The last denials are kept for who looks later, since it is they that make somebody look."""
+
+
+class Counting(Protocol):
+    """What counts: the metrics, or who stands before them while somebody looks (`live`)."""
+
+    def decided(self, exchange: Exchange) -> None: ...
+
+    def completed(self, exchange: Exchange) -> None: ...
+
+    def served(self, batch: Sequence[Served]) -> None: ...
 
 
 class Observers:
@@ -41,7 +57,9 @@ class Observers:
         self._levels = levels
         self._trail = trail
         self._metrics = metrics
-        self._id_prefix = id_prefix
+        self._counting: Counting = metrics
+        self.id_prefix = id_prefix
+        self.denials: deque[Kept] = deque(maxlen=DENIALS_MAX)
         self._schedule = schedule
         self._recorder = recorder
         self._served: list[Served] = []  # not told of yet
@@ -50,7 +68,7 @@ class Observers:
     def decided(self, exchange: Exchange) -> None:
         if self._served:
             self.tell_served()
-        self._metrics.decided(exchange)
+        self._counting.decided(exchange)
         try:
             self._trail.decided(exchange)
         except AuditRefused:
@@ -61,16 +79,21 @@ class Observers:
         if self._served:
             self.tell_served()
         self._trail.completed(exchange)
-        self._metrics.completed(exchange)
+        self._counting.completed(exchange)
         if self._recorder is not None:
             self._recorder.completed(exchange)
         decision = exchange.decision
         if decision is not None and Effect.DENY in (decision.effect, decision.shadow):
             log_denial(exchange)
+            self.denials.append(kept(exchange))
         elif exchange.engine_error_reason is not None:
             log.warning("engine-failed", extra={"exchange": exchange.id, "reason": exchange.detail})
         elif exchange.bad_request_reason is not None:
             log.info("bad-request", extra={"exchange": exchange.id, "reason": exchange.detail})
+
+    def count_by(self, counting: Counting) -> None:
+        """From now on what is counted is told to this one, which tells the metrics."""
+        self._counting = counting
 
     def account(self, exchange: Exchange) -> tuple[Prepared | None, Account]:
         is_recorded = self._levels is None or not self._levels.leaves_out(exchange)
@@ -98,8 +121,8 @@ class Observers:
         """Tells of what went the express way, in its order."""
         batch, self._served = self._served, []
         try:
-            self._metrics.served(batch)
-            self._trail.served(batch, self._id_prefix, time.time() - time.monotonic())
+            self._counting.served(batch)
+            self._trail.served(batch, self.id_prefix, time.time() - time.monotonic())
         except Exception:
             # Lawful: these reads have been answered, and whoever happens to be told of next must not pay for a fault of ours.
             log.exception("records-lost", extra={"reads": len(batch)})

@@ -27,7 +27,7 @@ _MESSAGE = struct.Struct("!QI")  # the number of a question, or of what is answe
 _ANSWER_SECONDS = 5.0
 """How long a worker may take to tell its metrics; a scrape's own limit is 10 seconds by default."""
 
-METRICS, STREAMS, END_STREAM = "metrics", "streams", "end-stream"
+METRICS, STREAMS, END_STREAM, LOOK, POLICIES = "metrics", "streams", "end-stream", "look", "policies"
 """What a worker may be asked."""
 
 Answers = Mapping[str, Callable[..., list[Any]]]

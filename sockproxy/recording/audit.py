@@ -12,7 +12,7 @@ is refused because of its line leaves both its lines as soon as the sink takes t
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -82,8 +82,25 @@ class Sink(Protocol):
     def sync(self) -> bool:
         """Forces to disk what is kept, in whatever thread. Whether that could be done."""
 
+    def last_lines(self, bytes_max: int) -> list[bytes]:
+        """The last whole lines that can be read back, without their newlines, of so many bytes at most."""
+
     def close(self) -> None:
         """Takes nothing any more."""
+
+
+class TrailState(NamedTuple):
+    """Where one sink's trail is, as its writer knows it. `began_at`: the number of the line that was the last when this process
+    began; `waiting`: lines that the sink did not take yet."""
+
+    sink: str
+    on_failure: OnFailure
+    seq: int
+    hash: str
+    began_at: int
+    waiting: int
+    cut_bytes: int
+    last_lines: list[bytes]
 
 
 class AuditTrail:
@@ -121,6 +138,10 @@ class AuditTrail:
     def missing_lines(self) -> dict[str, tuple[int, int]]:
         """Sink -> the first and the last `seq` of lines that were signed, and are not in the trail any more; for the log."""
         return {chain.sink.name: chain.missing for chain in self._chains if chain.missing is not None}
+
+    def states(self, tail_bytes_max: int) -> list[TrailState]:
+        """Where each sink's trail is, with its last lines of so many bytes."""
+        return [chain.state(tail_bytes_max) for chain in self._chains]
 
     def decided(self, exchange: Exchange) -> None:
         """Records the decision. When this returns, the line of an allowed request that may change the engine is kept by
@@ -223,6 +244,7 @@ class Chain:
         "_seal",
         "_seq",
         "_with_hash",
+        "began_at",
         "cut_bytes",
         "flush",
         "missing",
@@ -244,6 +266,7 @@ class Chain:
         """Goes on where the sink's last line ends. Raises ConfigError if that is not a line of a trail."""
         end = Place(*read_position(sink.name, sink.last_line))
         self._seq, self._prev = end
+        self.began_at = self._seq
         self.cut_bytes = _cut_fragment(sink)
         self.missing: tuple[int, int] | None = None
         self.sink = sink
@@ -286,6 +309,21 @@ class Chain:
     def omit(self, events: int) -> None:
         """Counts events of which there is to be no record."""
         self._count_events(self.sink.name, "omitted", events)
+
+    def state(self, tail_bytes_max: int) -> TrailState:
+        """Where it is."""
+        return TrailState(
+            *(
+                self.sink.name,
+                self.on_failure,
+                self._seq,
+                self._prev,
+                self.began_at,
+                self._pending_lines,
+                self.cut_bytes,
+            ),
+            self.sink.last_lines(tail_bytes_max),
+        )
 
     def _has_room(self, events: int) -> bool:
         """Whether more may wait; if not, these events are lost, and counted."""

@@ -22,7 +22,7 @@ from sockproxy.operating.cli.asking import shadow_note
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.tables import Table
 from sockproxy.operating.config.wording import quoted
-from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.known import load_catalogue, newest_api
 
 FACTS = ("operation", "method", "path", "tag", "access")
 """What the matrix says of an operation, before the policies."""
@@ -79,7 +79,7 @@ def matrix(names: tuple[str, ...], version: ApiVersion | None, form: str) -> int
     """
     hint = "" if names else f"{len(client_policy_names())} more are each for one client: --policy 'traefik*' or '*'"
     names = _chosen(names)
-    version = version or parameters.newest_api()
+    version = version or newest_api()
     catalogue = load_catalogue()
     policies = [parameters.load_policy(name, catalogue) for name in names]
     _note_shadow(names, policies)

@@ -20,6 +20,7 @@ from sockproxy.judging.policy import Policy
 from sockproxy.operating import config
 from sockproxy.operating.config.document import POLICY_NAME
 from sockproxy.operating.config.wording import did_you_mean, quoted
+from sockproxy.operating.known import newest_api
 
 DEFAULT_POLICY = "kubernetes-1.4"
 
@@ -54,11 +55,6 @@ def parse_policy_name(text: str) -> str:
     if not re.fullmatch(POLICY_NAME.pattern, text, re.ASCII):
         raise click.BadParameter("a name has up to 63 letters, digits, dots, dashes and underscores")
     return text
-
-
-def newest_api() -> ApiVersion:
-    """The newest API version of a known Docker release."""
-    return max(ApiVersion.parse(release["api_version"]) for release in load_docker_releases())
 
 
 def parse_operation(text: str) -> str:

@@ -60,6 +60,10 @@ class DatagramSink:
     def reopen(self) -> None:
         """A socket is not moved away."""
 
+    def last_lines(self, bytes_max: int) -> list[bytes]:
+        """What was sent cannot be read back."""
+        return []
+
     def rotate(self) -> bool:
         """A socket is never full."""
         return False

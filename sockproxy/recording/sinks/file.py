@@ -130,6 +130,16 @@ class FileSink:
         self._fd = fd
         self._synced_size = -1
 
+    def last_lines(self, bytes_max: int) -> list[bytes]:
+        """The last whole lines of the file; none if it cannot be read, or its last line is longer."""
+        try:
+            size = os.fstat(self._fd).st_size
+            start = max(0, size - bytes_max)
+            lines = os.pread(self._fd, size - start, start).split(b"\n")
+        except OSError:
+            return []  # lawful: this is for people who look; a file that cannot be written is told of elsewhere
+        return lines[start > 0 : -1]
+
     @property
     def is_full(self) -> bool:
         """Whether it is time to go on in a new file."""

@@ -60,6 +60,10 @@ class StreamSink:
     def reopen(self) -> None:
         """A stream is not moved away."""
 
+    def last_lines(self, bytes_max: int) -> list[bytes]:
+        """What went out cannot be read back."""
+        return []
+
     def rotate(self) -> bool:
         """A stream is never full."""
         return False

@@ -1,0 +1,158 @@
+"""Those who watch: all are told the same, once, and only what is new; who is slow is dropped, and too many are turned away."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aiohttp import ClientPayloadError, ClientResponse, web
+from aiohttp.test_utils import TestClient
+
+from sockproxy.operating.watchers import MESSAGES_MAX, WATCHERS_MAX, Watchers
+from tests.streams import until
+
+Client = TestClient[web.Request, web.Application]
+MakeClient = Callable[[web.Application], Awaitable[Client]]
+
+NEVER = 1000.0  # seconds: the test itself says when one has passed
+
+
+class Seen:
+    """What there is to see, and how often somebody has looked."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, Any] = {"numbers": {"rate": 1}, "flow": {"seen": 0, "rows": []}}
+        self.looks = 0
+        self.error: OSError | None = None
+
+    def look(self) -> dict[str, Any]:
+        self.looks += 1
+        if self.error is not None:
+            raise self.error
+        return self.now
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def watchers(seen: Seen) -> Watchers:
+    return Watchers(seen.look, NEVER)
+
+
+@pytest.fixture
+async def client(aiohttp_client: MakeClient, watchers: Watchers) -> AsyncIterator[Client]:
+    application = web.Application()
+    application.on_shutdown.append(lambda _: watchers.end())
+    application.add_routes([web.get("/live", watchers.watch)])
+    async with asyncio.timeout(10):  # what hangs is a failure of this test alone
+        yield await aiohttp_client(application)
+
+
+async def event(answer: ClientResponse) -> tuple[str, Any]:
+    """The next one."""
+    fields: dict[str, str] = {}
+    while line := (await answer.content.readline()).decode().rstrip("\n"):
+        name, _, value = line.partition(": ")
+        fields[name] = value
+    return (fields["event"], json.loads(fields["data"])) if "event" in fields else await event(answer)
+
+
+async def test_what_is_there_is_told_at_once_then_only_what_is_new(
+    client: Client, watchers: Watchers, seen: Seen
+) -> None:
+    answer = await client.get("/live")
+    assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    assert await event(answer) == ("numbers", {"rate": 1})
+    watchers.tick()
+    seen.now = seen.now | {"flow": {"seen": 2, "rows": [{"id": "a-1"}]}}
+    watchers.tick()
+    assert await event(answer) == ("flow", {"seen": 2, "rows": [{"id": "a-1"}]})
+    seen.now = {"numbers": {"rate": 3}, "flow": {"seen": 0, "rows": []}}
+    watchers.tick()
+    assert await event(answer) == ("numbers", {"rate": 3})
+
+
+async def test_who_comes_later_is_told_how_things_are(client: Client, watchers: Watchers, seen: Seen) -> None:
+    await event(await client.get("/live"))
+    looks = seen.looks
+    assert await event(await client.get("/live")) == ("numbers", {"rate": 1})
+    assert seen.looks == looks  # one reading for all
+
+
+async def test_nobody_looks_for_nobody(client: Client, watchers: Watchers, seen: Seen) -> None:
+    watchers.tick()
+    assert seen.looks == 0
+    answer = await client.get("/live")
+    await event(answer)
+    answer.close()
+    await until(lambda: [watchers.tick(), watchers.count == 0][1])
+    looks = seen.looks
+    watchers.tick()
+    assert seen.looks == looks
+
+
+async def test_it_ends_when_all_have_gone_and_begins_anew(aiohttp_client: MakeClient, seen: Seen) -> None:
+    watchers = Watchers(seen.look, 0.001)
+    application = web.Application()
+    application.add_routes([web.get("/live", watchers.watch)])
+    client = await aiohttp_client(application)
+    for _ in range(2):
+        answer = await client.get("/live")
+        assert await event(answer) == ("numbers", {"rate": 1})
+        assert watchers.is_looking
+        answer.close()
+        await until(lambda: not watchers.is_looking)
+
+
+async def test_many_at_a_time_and_not_one_more(client: Client, watchers: Watchers) -> None:
+    for _ in range(WATCHERS_MAX):
+        assert (await client.get("/live")).status == 200
+    answer = await client.get("/live")
+    assert (answer.status, await answer.text()) == (503, f"{WATCHERS_MAX} are watching already\n")
+
+
+async def test_one_who_is_slow_is_dropped_and_others_are_not(client: Client, watchers: Watchers, seen: Seen) -> None:
+    slow = socket.create_connection((str(client.host), int(client.port or 0)))
+    slow.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")  # and reads nothing
+    await until(lambda: watchers.count == 1)
+    quick = await client.get("/live")
+    await event(quick)
+    for number in range(1000):
+        seen.now = {"numbers": {"rate": number, "more": "x" * 50_000}}
+        watchers.tick()
+        assert (await event(quick))[1]["rate"] == number
+        if watchers.count == 1:
+            break
+    assert number >= MESSAGES_MAX
+    slow.settimeout(5)
+    with suppress(ConnectionResetError):
+        while slow.recv(1 << 20):
+            pass  # what had been sent before: it ends
+    slow.close()
+    watchers.tick()
+    assert watchers.count == 1
+
+
+async def test_a_worker_that_does_not_answer_is_passed_over(client: Client, watchers: Watchers, seen: Seen) -> None:
+    answer = await client.get("/live")
+    await event(answer)
+    seen.error = TimeoutError("timed out")
+    watchers.tick()
+    seen.error, seen.now = None, {"numbers": {"rate": 9}}
+    watchers.tick()
+    assert await event(answer) == ("numbers", {"rate": 9})
+
+
+async def test_when_all_is_over_nobody_holds_it_up(client: Client, watchers: Watchers) -> None:
+    answer = await client.get("/live")
+    await event(answer)
+    await client.server.close()  # by which all handlers have ended
+    assert watchers.count == 0
+    with pytest.raises(ClientPayloadError):
+        await answer.content.read()
