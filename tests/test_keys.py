@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sockproxy.errors import ConfigError
-from sockproxy.operating.app import load_audit_key
 from sockproxy.operating.config import load_config
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.service import load_audit_key
 from sockproxy.recording.keys import KEY_BYTES_MIN, load_key
 
 

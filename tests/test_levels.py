@@ -21,9 +21,10 @@ from sockproxy.exchange import Exchange, Level
 from sockproxy.judging.clients import Match
 from sockproxy.judging.identity import Peer
 from sockproxy.judging.policy import Effect
-from sockproxy.operating.app import Service, bind_all, running
+from sockproxy.operating.app import bind_all, running
 from sockproxy.operating.config import load_config
 from sockproxy.operating.known import load_catalogue, load_known_bodies
+from sockproxy.operating.service import Service
 from sockproxy.recording.levels import AuditRule, Levels
 from sockproxy.recording.redaction import Redactor, hide_all
 from tests.exchanges import DENIED, LIST, PROFILE, START, decided, rejected

@@ -25,8 +25,9 @@ from sockproxy.forwarding.readiness import Readiness
 from sockproxy.forwarding.stream import HangupWatch
 from sockproxy.forwarding.tls import ServerTls
 from sockproxy.judging.identity import Peer as PeerFacts
-from sockproxy.operating.app import Service, bind_all
+from sockproxy.operating.app import bind_all
 from sockproxy.operating.config import config_from_options
+from sockproxy.operating.service import Service
 from tests.certificates import Authority
 from tests.exchanges import CATALOGUE
 from tests.streams import Peer, World, open_world, until

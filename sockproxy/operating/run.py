@@ -16,6 +16,7 @@ from sockproxy.operating.config import Config, Files, config_from_options
 from sockproxy.operating.demo import tour
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.service import Service
 from sockproxy.wire import http1
 
 _DEFAULT_ENGINE = "unix:///var/run/docker.sock"
@@ -80,7 +81,7 @@ def _serve(engine: str, api_version: str) -> int:
                 files=files,
             )
 
-        def greet(service: app.Service) -> None:
+        def greet(service: Service) -> None:
             url = metrics_url(service.admin)
             print(greeting(service.config, url, api_version=api_version, command=_COMMAND), flush=True)
 

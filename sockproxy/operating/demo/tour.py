@@ -13,12 +13,13 @@ from typing import NamedTuple
 import aiohttp
 
 from sockproxy.forwarding.listener import remove_socket_files
-from sockproxy.operating.app import Service, bind_all, files_of, run_until_done, running, stop_signal
+from sockproxy.operating.app import bind_all, files_of, run_until_done, running, stop_signal
 from sockproxy.operating.config import config_from_options
 from sockproxy.operating.demo.api.answers import API_VERSION
 from sockproxy.operating.demo.engine import start_demo_engine
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.service import Service
 from sockproxy.recording.trail import verify
 
 Say = Callable[[str], None]
