@@ -92,8 +92,31 @@ _DENIALS = (
         is_stacked=True,
     ),
     Panel(
+        "Denials by rule",
+        "A second, also what would be denied under shadow. `none`: no rule allows it. A rule that allows, but requires more "
+        "than there was, is named, too.",
+        "reqps",
+        (Query("sum by (rule) (rate(sockproxy_denials_total{%here,%policy}[%rate]))", "{{rule}}"),),
+        width=12,
+        is_stacked=True,
+    ),
+    Panel(
+        "Denials by who asked",
+        "A second, also what would be denied under shadow, by listener and by the policy that clients of that kind meet "
+        "there. Which of them it was stands in the audit trail.",
+        "reqps",
+        (
+            Query(
+                "sum by (listener, policy) (rate(sockproxy_denials_total{%here,%policy}[%rate]))",
+                "{{listener}}: {{policy}}",
+            ),
+        ),
+        width=12,
+        is_stacked=True,
+    ),
+    Panel(
         "What is denied most",
-        "How often in the time shown. Which rule it was, and who asked, is in the audit trail: `sockproxy audit summary`.",
+        "How often in the time shown. Who asked is in the audit trail: `sockproxy audit summary`.",
         "short",
         (Query(f"topk(50, sum by (policy, operation, reason) (increase({_DENIED}[$__range])) > 0)", "denied"),),
         "table",

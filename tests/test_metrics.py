@@ -209,6 +209,23 @@ def test_decisions(exchange: Exchange, effect: str, reason: str) -> None:
     assert scraped.value("sockproxy_decisions_total", **labels) == 1
 
 
+RULED = DENIED._replace(rule="ci/deny[0]")
+
+
+@pytest.mark.parametrize(
+    ("exchange", "rule", "count"),
+    [
+        (refused(decided(LIST, DENIED), Stage.DENIED, 403), "none", 1),
+        (refused(decided(LIST, RULED), Stage.DENIED, 403), "ci/deny[0]", 1),
+        (answered(decided(LIST, SHADOWED)), "none", 1),
+        (answered(decided(LIST)), "none", None),
+    ],
+)
+def test_denials_are_told_by_who_asked_and_by_the_rule(exchange: Exchange, rule: str, count: int | None) -> None:
+    scraped = Scraped().observe(exchange)
+    assert scraped.value("sockproxy_denials_total", listener=exchange.listener, policy="ci", rule=rule) == count
+
+
 def test_a_decision_that_audit_refused_first_is_counted_once() -> None:
     scraped = Scraped()
     scraped.metrics.completed(refused(decided(START)))

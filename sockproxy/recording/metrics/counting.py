@@ -60,6 +60,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 _OTHER_METHOD = "other"
 _UNKNOWN_OPERATION = "unknown"
 _NO_POLICY = "none"
+_NO_RULE = "none"
 _DENY = Effect.DENY
 _NOT_KNOWN = (_UNKNOWN_OPERATION, "unary")
 
@@ -139,6 +140,7 @@ class Metrics:
         self._exemplars = Exemplars()
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
         self._decisions: dict[Labels, int] = {}
+        self._denials: dict[Labels, int] = {}
         self._accounts: dict[tuple[tuple[str, str, str, str], Labels], Account] = {}
         self._request_seconds: dict[str, Row] = {}
         self._engine_seconds: dict[str, Row] = {}
@@ -180,6 +182,8 @@ class Metrics:
             if decision.effect is _DENY or decision.shadow is _DENY:
                 labels = (policy, operation, decision.effect, decision.reason)
                 self._exemplars.count("sockproxy_decisions_total", labels, exchange)
+                denial = (exchange.listener, policy, decision.rule or _NO_RULE)
+                self._denials[denial] = self._denials.get(denial, 0) + 1
         key = (exchange.listener, policy, operation, method, exchange.status)
         self._requests[key] = self._requests.get(key, 0) + 1
         self._observe_times(exchange, operation)
@@ -302,6 +306,7 @@ class Metrics:
         return {
             "sockproxy_requests_total": self._requests_by_code(),
             "sockproxy_decisions_total": self._decisions,
+            "sockproxy_denials_total": self._denials,
             "sockproxy_request_duration_seconds": _by_one_label(self._request_seconds),
             "sockproxy_engine_duration_seconds": _by_one_label(self._engine_seconds),
             "sockproxy_overhead_seconds": {(): self._overhead_seconds},

@@ -49,6 +49,13 @@ FAMILIES = (
         "Decisions by what happened and why. Under shadow the effect is allow and the reason tells what would be.",
     ),
     Family(
+        "sockproxy_denials_total",
+        Kind.COUNTER,
+        ("listener", "policy", "rule"),
+        "Requests that were denied, or would be under shadow, by who asked (the listener, and the policy that its clients of "
+        "that kind meet) and by the rule; rule none: nothing allows it.",
+    ),
+    Family(
         "sockproxy_request_duration_seconds",
         Kind.HISTOGRAM,
         ("operation",),
