@@ -25,6 +25,7 @@ FUNCTIONS = {
     "mock_cluster_destroy": (None, _pointer),
     "mock_cluster_bootstraps": (_text, _pointer),
     "mock_topic_create": (_int, _pointer, _text, _int, _int),
+    "mock_topic_set_error": (None, _pointer, _text, _int),
     "mock_broker_set_down": (_int, _pointer, ctypes.c_int32),
     "mock_broker_set_up": (_int, _pointer, ctypes.c_int32),
     "mock_broker_set_rtt": (_int, _pointer, ctypes.c_int32, _int),
@@ -73,6 +74,10 @@ class Brokers:
     def answer(self, codes: Sequence[int]) -> None:
         """What the next batches are answered, instead of being taken."""
         self._call("mock_push_request_errors_array", self._cluster, _PRODUCE, len(codes), (_int * len(codes))(*codes))
+
+    def hide(self, code: int) -> None:
+        """What whoever asks for the topic is answered, until it is 0."""
+        self._call("mock_topic_set_error", self._cluster, self._topic.encode(), code)
 
     def messages(self, count: int) -> list[Message]:
         """What there is, when there are so many at least, in the order of the partitions."""

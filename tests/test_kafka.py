@@ -180,6 +180,20 @@ async def test_what_is_settled_is_not_sent_again_when_the_rest_fails(cluster: Br
     assert await told(cluster, 21) == [*LINES, LINE]
 
 
+HIDDEN = [(3, "there is no such topic"), (29, "the topic is not ours to use")]
+
+
+@pytest.mark.parametrize(("code", "reason"), HIDDEN)
+async def test_a_topic_that_cannot_be_used_is_the_reason_until_it_can(cluster: Brokers, code: int, reason: str) -> None:
+    async with way_to(cluster.server) as way:
+        cluster.hide(code)
+        with pytest.raises(OSError, match=reason):
+            await way.deliver(LINES)
+        await way.close()
+        cluster.hide(0)
+        assert await way.deliver(LINES) == 0
+
+
 def test_no_answer_has_two_meanings() -> None:
     assert not TAKEN & REFUSED and not TAKEN & FORGOTTEN and not REFUSED & FORGOTTEN
 
@@ -242,6 +256,20 @@ async def test_a_batch_whose_answer_is_lost_keeps_its_number(cluster: Brokers) -
         await way.deliver(LINES[:1])
         producer = relay.batches[0][0]
         assert relay.batches == [(producer, 0, 3), (producer, 0, 3), (producer, 3, 17), (producer, 20, 1)]
+
+
+@pytest.mark.parametrize("code", sorted(FORGOTTEN))
+async def test_where_its_numbers_are_forgotten_a_new_producer_begins(cluster: Brokers, code: int) -> None:
+    async with Relay(cluster.port) as relay, way_to(f"127.0.0.1:{relay.port}") as way:
+        await way.deliver(LINES)
+        cluster.answer([code])
+        with pytest.raises(OSError):
+            await way.deliver(LINES[:3])
+        await way.close()
+        await way.deliver(LINES)
+        (first, *_), _, (other, sequence, count) = relay.batches
+        assert first != other
+        assert (sequence, count) == (0, len(LINES))
 
 
 async def test_tls(cluster: Brokers, tmp_path: Path) -> None:
