@@ -226,6 +226,8 @@ NOT_NEEDED = {
     "rich",
     "sockproxy.operating.demo",
     "cryptography",
+    "aiokafka",
+    "sockproxy.operating.kafka",
     "sockproxy.operating.shipping",
     "sockproxy.recording.sinks.datagram",
     "sockproxy.recording.sinks.otlp",

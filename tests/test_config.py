@@ -268,7 +268,7 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert config.admin_token_file == f"{beside}/admin-token"
     sign = SignConfig("/etc/sockproxy/signing.key", every=1000, seconds=10)
     rotate = RotateConfig(bytes_max=104857600, seconds=86400, keep=30)
-    file, syslog, journald, otlp = config.audit
+    file, syslog, journald, otlp, kafka = config.audit
     assert file == AuditConfig("/var/log/sockproxy/audit.jsonl", "Metadata", "deny-writes", sign, rotate)
     assert (syslog.file, syslog.on_failure) == ("tls://logs.example.com:6514", "continue")
     tls = {name: str(SAMPLE.parent / f"{file}.pem") for name, file in TLS_OF_COLLECTOR.items()}
@@ -280,6 +280,9 @@ def test_the_sample_is_valid_and_comes_to_this() -> None:
     assert otlp.collector is not None
     assert (otlp.collector.scheme, otlp.collector.path) == ("https", "/v1/logs")
     assert otlp.collector.headers == (("Authorization", "Bearer SECRET"),)
+    assert kafka.collector is not None
+    assert (kafka.collector.scheme, kafka.collector.path) == ("kafkas", "/sockproxy-audit")
+    assert kafka.collector.servers == ("broker-1.example.com:9093", "broker-2.example.com:9093")
     assert set(config.policies) == {"ci", "readonly", "allow-all"}
     assert config.policies["ci"].api_versions == ApiVersions(ApiVersion(1, 24), ApiVersion(1, 55), True)
 

@@ -21,7 +21,10 @@ from sockproxy.recording.sinks import NO_ROTATION, FileSink, Rotation, keep_besi
 if TYPE_CHECKING:
     import ssl
 
-    from sockproxy.operating.shipping import Shipper
+    from sockproxy.operating.shipping import Delivery, Shipper
+
+FAR = ("tcp", "tls", "http", "https", "kafka", "kafkas")
+"""The schemes of collectors behind a network that answers."""
 
 _TRACES_PATH = "/v1/traces"  # OTLP specification, "OTLP/HTTP Request"
 
@@ -62,7 +65,7 @@ def open_trail(
 
 def _is_far(collector: CollectorConfig | None) -> bool:
     """Whether lines are shipped to a collector while others are served, and not handed to a socket at once."""
-    return collector is not None and collector.scheme in ("tcp", "tls", "http", "https")
+    return collector is not None and collector.scheme in FAR
 
 
 def _open(audit: AuditConfig, count_events: CountEvents) -> Sink:
@@ -86,19 +89,33 @@ def _open_datagrams(name: str, collector: CollectorConfig, count_events: CountEv
 
 
 def _shipper(name: str, collector: CollectorConfig | None, count_events: CountEvents) -> "Shipper":
-    from sockproxy.operating.shipping import Delivery, OtlpHttp, Shipper, SyslogStream
-    from sockproxy.recording.sinks import otlp, spans
+    from sockproxy.operating.shipping import Shipper
 
     if collector is None:
         raise ValueError("not a collector")
-    tls = _tls(name, collector) if collector.scheme in ("tls", "https") else None
-    delivery: Delivery
-    if collector.kind != "otlp":
-        delivery = SyslogStream(collector.host, collector.port, tls)
-    else:
+    return Shipper(name, collector.queue_bytes_max, _delivery(name, collector), count_events)
+
+
+def _delivery(name: str, collector: CollectorConfig) -> "Delivery":
+    from sockproxy.operating.shipping import OtlpHttp, SyslogStream
+    from sockproxy.recording.sinks import otlp, spans
+
+    tls = _tls(name, collector) if collector.scheme in ("tls", "https", "kafkas") else None
+    if collector.kind == "otlp":
         form = spans.request if takes_spans(collector) else otlp.request
-        delivery = OtlpHttp(name, dict(collector.headers), tls, form)
-    return Shipper(name, collector.queue_bytes_max, delivery, count_events)
+        return OtlpHttp(name, dict(collector.headers), tls, form)
+    if collector.kind == "kafka":
+        return _kafka(name, collector, tls)
+    return SyslogStream(collector.host, collector.port, tls)
+
+
+def _kafka(name: str, collector: CollectorConfig, tls: "Callable[[], ssl.SSLContext] | None") -> "Delivery":
+    try:
+        from sockproxy.operating.kafka import Kafka
+    except ImportError as error:
+        missing = "aiokafka is not installed; it comes with sockproxy[kafka]"
+        raise ConfigError((Finding(name, 0, "", missing),)) from error
+    return Kafka(collector.servers, collector.path.removeprefix("/"), tls)
 
 
 def takes_spans(collector: CollectorConfig | None) -> bool:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from sockproxy.recording.trail import verify
+from tests.brokers import TOPIC, Brokers, brokers
 from tests.collector import Collector
 
 from .dialogue import eventually
@@ -108,3 +109,46 @@ def test_a_collector_that_is_killed_and_comes_back(place: Path, engine: NullEngi
     eventually(lambda: len(set(stage.syslog.lines)) == len(stage.proxy.trail()))
     assert is_whole(place, stage.syslog.lines)
     stage.end()
+
+
+KAFKA = """
+version: 1
+engine: unix://$engine
+listeners: [{address: "unix://$socket", policy: allow-all}]
+admin: tcp://$admin
+audit:
+  - {file: $audit}
+  - {kafka: "kafka://%s/%s", queue_bytes_max: 20000}
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Brokers]:
+    with brokers() as made:
+        yield made
+
+
+def test_a_broker_that_goes_away_and_comes_back(place: Path, engine: NullEngine, cluster: Brokers) -> None:
+    proxy = ProxyProcess(place / "p", engine.path, "allow-all", config=KAFKA % (cluster.server, TOPIC))
+    proxy.start()
+    try:
+
+        def change() -> int:
+            return proxy.api.call("POST", "/containers/web/start").status
+
+        assert change() == 200
+        cluster.messages(2)
+        cluster.leave()
+        statuses = [change() for _ in range(40)]
+        assert statuses[:5] == [200] * 5, "the queue has room"
+        assert statuses[-1] == 503
+        assert len(engine.requests()) == 1 + statuses.count(200), "what is refused reaches no engine"
+        assert proxy.api.call("GET", "/containers/json").status == 200, "reads go on"
+        cluster.come_back()
+        eventually(lambda: change() == 200)
+    finally:
+        proxy.stop()
+    trail = proxy.trail()
+    lines = cluster.lines(len(trail))
+    assert len(lines) == len(trail), "each once"
+    assert is_whole(place, lines)

@@ -68,6 +68,11 @@ class AuditDocument:
     otlp: str | None = key(
         _TEXT, "A collector of OpenTelemetry's logs: http://host:4318/v1/logs, or https.", default=None
     )
+    kafka: str | None = key(
+        _TEXT,
+        "A topic of Kafka: kafka://broker-1:9092,broker-2:9092/topic, or kafkas with TLS. Needs sockproxy[kafka].",
+        default=None,
+    )
     level: Literal["Metadata", "Request", "RequestResponse"] = key(
         Choice(("Metadata", "Request", "RequestResponse")),
         "How much is recorded at most: no bodies, the JSON bodies of requests, and those of answers; without their secrets.",
@@ -94,7 +99,7 @@ class AuditDocument:
     )
     tls: CollectorTlsDocument | None = key(
         Keys(CollectorTlsDocument, "TLS of a collector"),
-        "Whom a collector by tls or https is believed, and how it knows us. Default: the authorities of this machine.",
+        "Whom a collector by tls, https or kafkas is believed, and how it knows us. Default: the authorities of this machine.",
         default=None,
     )
     headers: Mapping[str, str] = key(
@@ -104,6 +109,6 @@ class AuditDocument:
     )
     queue_bytes_max: int = key(
         Number(is_whole=True),
-        "How much may wait for a collector by tcp, tls or http. Above, the sink fails, and on_failure says what follows.",
+        "How much may wait for a collector by tcp, tls, http or Kafka. Above, the sink fails, and on_failure says the rest.",
         default=8388608,
     )

@@ -4,6 +4,7 @@ Owns which schemes a kind of collector has. Begin at `read_collector`.
 """
 
 import os
+import re
 from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,11 +17,15 @@ SCHEMES = {
     "syslog": {"unix": "/dev/log", "udp": "host:514", "tcp": "host:601", "tls": "host:6514"},
     "journald": {"unix": "/run/systemd/journal/socket"},
     "otlp": {"http": "host:4318/v1/logs", "https": "host:4318/v1/logs"},
+    "kafka": {"kafka": "broker-1:9092,broker-2:9092/topic", "kafkas": "broker-1:9093,broker-2:9093/topic"},
 }
 """Kind -> scheme -> what its URLs look like."""
 
-PORTS = {"udp": 514, "tcp": 601, "tls": 6514, "http": 80, "https": 443}
-"""Where none is given: RFC 5426, RFC 3195 (as syslog-conn, in want of another), RFC 5425."""
+PORTS = {"udp": 514, "tcp": 601, "tls": 6514, "http": 80, "https": 443, "kafka": 9092, "kafkas": 9092}
+"""Where none is given: RFC 5426, RFC 3195 (as syslog-conn, in want of another), RFC 5425; Kafka's own."""
+
+_TOPIC = re.compile(r"/(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+"""Kafka, `Topic.validate`: what a topic may be called."""
 
 
 def read_collector(
@@ -37,12 +42,14 @@ def read_collector(
         return None
     if url.username is not None:
         findings.add((*path, kind), "has a user in it, which would be in metrics and logs; use `headers`")
+    servers = _servers(url) if kind == "kafka" else ()
     return CollectorConfig(
         kind=cast("CollectorKind", kind),  # as KINDS has it
         scheme=url.scheme,
-        host=url.hostname or "",
-        port=url.port or PORTS.get(url.scheme, 0),
+        host="" if servers else url.hostname or "",
+        port=0 if servers else url.port or PORTS.get(url.scheme, 0),
         path=url.path,
+        servers=servers,
         **_read_tls(path, document, folder, findings),
         headers=tuple(document.headers.items()),
         queue_bytes_max=document.queue_bytes_max,
@@ -53,10 +60,23 @@ def _split(text: str) -> SplitResult | None:
     """The parts of a URL, if it is one that leads somewhere: to a path, or to a host."""
     try:
         url = urlsplit(text)
+        if url.scheme in SCHEMES["kafka"]:
+            is_topic = _TOPIC.fullmatch(url.path) and not url.query and not url.fragment
+            return url if is_topic and _servers(url) else None
         leads = url.path.startswith("/") and not url.netloc if url.scheme == "unix" else bool(url.hostname)
         return url if leads and (url.port is None or url.port) else None
     except ValueError:
         return None  # lawful: the caller says what is expected
+
+
+def _servers(url: SplitResult) -> tuple[str, ...]:
+    """The brokers between the scheme and the path, `HOST:PORT` each; none if one of them is none. Raises ValueError."""
+    brokers = [urlsplit(f"//{broker}") for broker in url.netloc.split(",")]
+    # A user would be in metrics and logs; port 0 leads nowhere.
+    if not all(broker.hostname and broker.username is None and broker.port != 0 for broker in brokers):
+        return ()
+    named = [(broker.hostname or "", broker.port or PORTS[url.scheme]) for broker in brokers]
+    return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in named)
 
 
 def _read_tls(path: Path, document: AuditDocument, folder: str, findings: Findings) -> dict[str, str | None]:

@@ -57,18 +57,20 @@ class RotateConfig:
     keep: int | None
 
 
-CollectorKind = Literal["syslog", "journald", "otlp"]
+CollectorKind = Literal["syslog", "journald", "otlp", "kafka"]
 
 
 @dataclass(frozen=True, slots=True)
 class CollectorConfig:
-    """Who takes lines instead of a file. `path`: of a unix socket. `ca`, `cert`, `key`: files for TLS."""
+    """Who takes lines instead of a file. `path`: of a unix socket; of Kafka, the topic behind a slash, and
+    `servers` are `HOST:PORT` each. `ca`, `cert`, `key`: files for TLS."""
 
     kind: CollectorKind
     scheme: str
     host: str = ""
     port: int = 0
     path: str = ""
+    servers: tuple[str, ...] = ()
     ca: str | None = None
     cert: str | None = None
     key: str | None = None

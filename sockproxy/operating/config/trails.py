@@ -15,15 +15,15 @@ from sockproxy.operating.config.wording import Path, quoted
 
 STANDARD_OUTPUT = "-"
 
-KINDS = ("file", "syslog", "journald", "otlp")
+KINDS = ("file", "syslog", "journald", "otlp", "kafka")
 """The keys of which a sink has one: what it is."""
 
 HAVING = {
     "rotate": ("file",),
     "fsync": ("file",),
-    "tls": ("syslog by TLS", "otlp"),
+    "tls": ("syslog by TLS", "otlp", "kafka by TLS"),
     "headers": ("otlp",),
-    "queue_bytes_max": ("syslog", "syslog by TLS", "otlp"),
+    "queue_bytes_max": ("syslog", "syslog by TLS", "otlp", "kafka", "kafka by TLS"),
 }
 """Keys that only some have."""
 
@@ -82,9 +82,7 @@ def _what(kind: str, given: str) -> str:
     """What a sink is, in the words of `HAVING`."""
     if kind == "file":
         return "standard output" if given == STANDARD_OUTPUT else "file"
-    return (
-        "syslog" if kind == "syslog" and not given.startswith("tls:") else kind if kind != "syslog" else "syslog by TLS"
-    )
+    return f"{kind} by TLS" if given.startswith(("tls:", "kafkas:")) else kind
 
 
 def _check_keys(path: Path, document: AuditDocument, what: str, findings: Findings) -> None:
