@@ -14,13 +14,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sockproxy.exchange import Recorded
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.learning import learnt_policy
 from sockproxy.operating.querying import COLUMNS, PRINCIPAL, Archive, needs_archive
-from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS
+from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS, RESPONSE_BODY, completed_event, encodable
 from sockproxy.recording.learning import Learner
 from sockproxy.recording.summary import Summary, alone, summarise
 from sockproxy.recording.trail import read_events
+from sockproxy.wire.tracing import Traceparent
+from tests.exchanges import START, answered, decided
 
 CASE = Path(__file__).parent / "cases" / "audit_trail.jsonl"
 EVENTS = [json.loads(line) for line in CASE.read_text().splitlines()]
@@ -84,8 +87,27 @@ def store() -> Iterator[str]:
 
 
 def test_every_field_is_a_column() -> None:
-    assert tuple(COLUMNS) == FIELDS
+    assert tuple(COLUMNS)[: len(FIELDS)] == FIELDS
     assert tuple(PRINCIPAL) == PRINCIPAL_FIELDS
+    at_times = decided(START)
+    at_times.traceparent = Traceparent("1" * 32, "2" * 16, "01")
+    at_times.recording = Recorded("a.cast", "0" * 64, 1, False)
+    more = encodable(completed_event(answered(at_times))).keys() | {RESPONSE_BODY}
+    assert more - set(FIELDS) == set(tuple(COLUMNS)[len(FIELDS) :])
+
+
+def test_what_is_told_at_times_can_be_asked_for(tmp_path: Path) -> None:
+    told = {
+        "traceparent": "00-1-2-01",
+        "response_body": {"Id": "a"},
+        "recording": {"file": "a.cast", "sha256": "0", "bytes": 7, "is_cut": False},
+    }
+    source = trail_of(tmp_path, [EVENTS[1] | told, EVENTS[1]])
+    with closing(Archive([source])) as archive:
+        archive.export(str(tmp_path / "lake"), "a")
+    sql = "SELECT traceparent, recording.bytes, response_body->>'Id' FROM events ORDER BY ALL"
+    for each in (source, str(tmp_path / "lake")):
+        assert ask(sql, each) == [("00-1-2-01", 7, "a"), (None, None, None)]
 
 
 @settings(max_examples=60, deadline=None)

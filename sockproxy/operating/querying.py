@@ -65,6 +65,10 @@ COLUMNS = {
     "body": "JSON",
     "prev": "VARCHAR",
     "hash": "VARCHAR",
+    # These are there where there is something to tell.
+    "response_body": "JSON",
+    "traceparent": "VARCHAR",
+    "recording": "STRUCT(file VARCHAR, sha256 VARCHAR, bytes BIGINT, is_cut BOOLEAN)",
 }
 """The fields of an event, in SQL's types. `time` becomes a TIMESTAMPTZ."""
 
