@@ -175,6 +175,20 @@ def test_the_key_stands_beside_the_first_trail(keys: str, expected: str, file: P
     assert load_config(str(file), CATALOGUE).audit_key.file == expected.format(file.parent)
 
 
+@pytest.mark.parametrize(
+    ("admin", "is_noted"),
+    [("tcp://0.0.0.0:9323", True), ("tcp://127.0.0.1:9323", False), ("unix:///run/sockproxy/admin.sock", False)],
+)
+def test_an_admin_listener_that_others_reach_is_noted(admin: str, is_noted: bool, file: Path) -> None:
+    file.write_text(f'version: 1\nlisteners: [{{address: "unix:///run/x.sock", policy: readonly}}]\nadmin: {admin}\n')
+    told = [str(one) for one in check_config(str(file), CATALOGUE)]
+    assert (
+        told
+        == [f"note: {file}:3: admin: who reaches it there sees who asks for what; only changes need the token"]
+        * is_noted
+    )
+
+
 def test_advice_is_told_in_the_order_of_the_file_and_of_files_that_it_names(file: Path) -> None:
     risky = "[{operations: [ContainerCreate], require: {bind_sources: [/srv/**]}}]"
     other = file.with_name("other.yaml")

@@ -145,6 +145,10 @@ class _Builder:
         if not listeners and not self.is_given("listeners"):
             self.findings.add(("listeners",), "is missing: there is nowhere to listen")
         admin = None if document.admin is None else self.address(("admin",), document.admin)
+        if admin is not None and admin.scheme == "tcp" and not is_loopback(admin.host):
+            self.findings.advise(
+                "note", ("admin",), "who reaches it there sees who asks for what; only changes need the token"
+            )
         token_file = self.admin_token_file(document)
         audit = read_audit(document.audit, self.folder, self.findings, self.is_written)
         rules = tuple(self.audit_rule(("audit_rules", index), one) for index, one in enumerate(document.audit_rules))
