@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from sockproxy.judging.judge import IGNORED_BODY_BYTES
 from sockproxy.recording.checkpoint import STAGE as CHECKPOINT
 from sockproxy.recording.event import EVENT_VERSION, Event
 from sockproxy.recording.sinks import LINE_BYTES_MAX
@@ -87,7 +88,7 @@ SELECT count(*) AS times, min(time_text), max(time_text), coalesce(sum(bytes_in)
 FROM (SELECT *, principal.kind AS kind, principal.uid AS uid, principal.exe AS exe,
              principal.container AS container, principal.tls_subject AS tls_subject,
              regexp_replace(principal.address, ':[0-9]*$', ':') AS address FROM told)
-GROUP BY {columns}, bytes_in > 7, CASE WHEN operation = '' THEN target END
+GROUP BY {columns}, bytes_in > {ignored_bytes}, CASE WHEN operation = '' THEN target END
 """
 _EXPORT = """
 COPY (SELECT * EXCLUDE (file) REPLACE ({host} AS host),
@@ -152,7 +153,7 @@ class Archive:
         """All events, those that are alike in what is counted as one. `in_all`: alike also in their targets and bodies."""
         columns = (*_ALIKE_COLUMNS, "target", "body") if in_all else _ALIKE_COLUMNS
         for times, first, last, bytes_in, bytes_out, target, bytes_max, *values in self.ask(
-            _ALIKE.format(columns=", ".join(columns))
+            _ALIKE.format(columns=", ".join(columns), ignored_bytes=IGNORED_BODY_BYTES)
         ).rows:
             named = {"body": None, "target": target} | dict(zip(columns, values, strict=True))
             if named["body"] is not None:

@@ -121,20 +121,19 @@ class Service:
             one.name: Entrance(one.name, one.clients, nobody, has_express=one.tls is None) for one in config.listeners
         }
         self.census = Census(config.limits)
-        self.listeners = [
-            Listener(
-                *(name, sockets[name], self.census),
-                self._enter(entrance),
-                self.connections.send_away,
-                self.metrics.limit_hit,
-            )
-            for name, entrance in self.entrances.items()
-        ]
+        self.listeners = self._listen(sockets)
         self._chores: list[asyncio.Task[None]] = []
         self._shipping: list[asyncio.Task[None]] = []
         self.listener_configs = config.listeners  # with the clients of now
         self.window = Window(self.metrics, self.observers, self.trail, self._policies_in_use, self._loop.call_later)
         self._reloading = Reloading(config, self.tls, self.metrics, self._take, self.trail.reopen)
+
+    def _listen(self, sockets: Sockets) -> list[Listener]:
+        send_away, limit_hit = self.connections.send_away, self.metrics.limit_hit
+        return [
+            Listener(name, sockets[name], self.census, self._enter(entrance), send_away, limit_hit)
+            for name, entrance in self.entrances.items()
+        ]
 
     def _enter(self, entrance: Entrance) -> Enter:
         enter, introduce, gate_of = self.connections.enter, self.introductions.begin, entrance.gate_of

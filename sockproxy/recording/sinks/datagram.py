@@ -12,6 +12,7 @@ import errno
 import select
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from sockproxy.recording.sinks.stream import STREAM_PATIENCE_MS
 
@@ -120,29 +121,24 @@ def _is_writable_soon(connected: socket.socket) -> bool:
 def unix_socket(path: str) -> Connect:
     """Connects to a datagram socket of this machine."""
 
-    def connect() -> socket.socket:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            made.connect(path)
-        except OSError:
-            made.close()
-            raise
-        return made
-
-    return connect
+    return lambda: _connected(socket.AF_UNIX, 0, path)
 
 
 def udp_socket(host: str, port: int) -> Connect:
     """Connects to a udp port. Its name is looked up each time, which may take as long as it likes: give an address."""
 
     def connect() -> socket.socket:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        made = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
-        try:
-            made.connect(address)
-        except OSError:
-            made.close()
-            raise
-        return made
+        family, _, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        return _connected(family, protocol, address)
 
     return connect
+
+
+def _connected(family: int, protocol: int, address: Any) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    try:
+        made.connect(address)
+    except OSError:
+        made.close()
+        raise
+    return made
