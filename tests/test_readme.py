@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -562,6 +563,14 @@ def test_all_audit_fields() -> None:
     assert {name for row in rows for name in names(row[0])} == {*FIELDS, RESPONSE_BODY}
     principal = next(row[1] for row in rows if "`principal`" in row[0])
     assert names(principal) == list(PRINCIPAL_FIELDS)
+
+
+def test_all_statuses_of_our_own() -> None:
+    errors = {status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
+    files = [file for folder in ("wire", "forwarding") for file in (ROOT / "sockproxy" / folder).rglob("*.py")]
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    given = {node.value for node in nodes if isinstance(node, ast.Constant) and type(node.value) is int} & errors
+    assert [int(status) for status, _ in table_below("How a request goes", "status")] == sorted(given)
 
 
 def test_all_exit_codes() -> None:

@@ -16,7 +16,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvloop
 
@@ -33,6 +33,7 @@ from sockproxy.operating.config import Config, Files
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.live import Sights, merge_looks
 from sockproxy.operating.reloading import Load
+from sockproxy.operating.service import Service, Sockets, load_tls
 from sockproxy.operating.streams import StreamControl, end_stream, merge_streams, tell_streams
 from sockproxy.operating.twins import PYTHON
 from sockproxy.operating.watching import FileWatch
@@ -52,10 +53,6 @@ from sockproxy.operating.workers import (
     trail_of,
 )
 from sockproxy.recording.metrics import Registry, Sum, tell
-
-if TYPE_CHECKING:
-    pass
-from sockproxy.operating.service import Service, Sockets, load_tls
 
 log = logging.getLogger("sockproxy")
 _DESCRIPTORS_OF_OUR_OWN = 64  # audit files, listeners, epolls, libraries
