@@ -12,12 +12,12 @@ from sockproxy.data import load_secrets
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.shared import Extents, Gate, Proxy
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.moving.stream import HangupWatch, Stream
+from sockproxy.forwarding.serving.connections import Connections
+from sockproxy.forwarding.serving.shared import Extents, Gate, Proxy
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify
 from sockproxy.operating.config import load_policy

@@ -11,9 +11,9 @@ import pytest
 
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.moving.stream import HangupWatch
+from sockproxy.forwarding.upstream.engine import Engine
 from tests.streams import Peer, until
 
 PONG = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
-from sockproxy.forwarding import relay as relay_module
-from sockproxy.forwarding import splice
-from sockproxy.forwarding.relay import BoundedCut, ConnectionCut, Cut, Relay, Sight, request_cut, response_cut
-from sockproxy.forwarding.scoop import Scoop
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving import relay as relay_module
+from sockproxy.forwarding.moving import splice
+from sockproxy.forwarding.moving.relay import BoundedCut, ConnectionCut, Cut, Relay, Sight, request_cut, response_cut
+from sockproxy.forwarding.moving.scoop import Scoop
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import Framing, FramingKind
 from tests.streams import Peer, open_pairs, until

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from sockproxy.forwarding import scoop
-from sockproxy.forwarding.scoop import Scoop
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving import scoop
+from sockproxy.forwarding.moving.scoop import Scoop
+from sockproxy.forwarding.moving.stream import Stream
 from tests.streams import open_pairs, until
 
 SIZE = 4 << 20

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sockproxy.exchange import Stage
-from sockproxy.forwarding import relay as relay_module
-from sockproxy.forwarding import splice
-from sockproxy.forwarding.relay import ConnectionCut, LengthCut
-from sockproxy.forwarding.splice import Splice, pipes
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving import relay as relay_module
+from sockproxy.forwarding.moving import splice
+from sockproxy.forwarding.moving.relay import ConnectionCut, LengthCut
+from sockproxy.forwarding.moving.splice import Splice, pipes
+from sockproxy.forwarding.moving.stream import Stream
 from tests.streams import Peer, open_pairs, open_world, until
 
 pytestmark = pytest.mark.skipif(not splice.IS_AVAILABLE, reason="needs Linux")

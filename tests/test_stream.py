@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sockproxy.forwarding.stream import BUFFER_BYTES_MAX
+from sockproxy.forwarding.moving.stream import BUFFER_BYTES_MAX
 from tests.streams import open_pairs, until
 
 HEAD = b"GET / HTTP/1.1\r\nHost: d\r\n\r\n"

@@ -17,10 +17,8 @@ from pathlib import Path
 import pytest
 
 from sockproxy.forwarding.address import TlsFiles
-from sockproxy.forwarding.handshakes import Handshakes
-from sockproxy.forwarding.shared import Gate
-from sockproxy.forwarding.stream import HangupWatch, Stream
-from sockproxy.forwarding.tls import (
+from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.tls import (
     ClientFacts,
     ServerTls,
     client_facts,
@@ -28,6 +26,8 @@ from sockproxy.forwarding.tls import (
     open_secured,
     subject_text,
 )
+from sockproxy.forwarding.moving.stream import HangupWatch, Stream
+from sockproxy.forwarding.serving.shared import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
 from tests.certificates import Authority, Certificate, run
 from tests.streams import Peer, World, open_world, until

@@ -9,13 +9,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 from sockproxy.exchange import Exchange, Stage
-from sockproxy.forwarding.answering import refuse_connection
-from sockproxy.forwarding.direct import Direct
-from sockproxy.forwarding.express import Caller, Express, Outcome
-from sockproxy.forwarding.proxy import SERVE
-from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Proxy, Trip
-from sockproxy.forwarding.stream import Stream, open_stream
+from sockproxy.forwarding.moving.readiness import Readiness
+from sockproxy.forwarding.moving.stream import Stream, open_stream
+from sockproxy.forwarding.serving.answering import refuse_connection
+from sockproxy.forwarding.serving.direct import Direct
+from sockproxy.forwarding.serving.express import Caller, Express, Outcome
+from sockproxy.forwarding.serving.proxy import SERVE
+from sockproxy.forwarding.serving.shared import Gate, Proxy, Trip
 from sockproxy.judging.catalogue import STREAMS
 from sockproxy.judging.identity import Peer, Principal
 

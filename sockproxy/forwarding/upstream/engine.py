@@ -11,7 +11,7 @@ import sys
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch, Stream, open_stream
+from sockproxy.forwarding.moving.stream import HangupWatch, Stream, open_stream
 from sockproxy.wire import http1
 
 _PING = http1.serialise_request_head("GET", "/_ping", [(b"Host", b"docker")], http1.NO_BODY)

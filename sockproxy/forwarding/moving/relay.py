@@ -16,9 +16,9 @@ from typing import NamedTuple, Protocol
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone, Side
 from sockproxy.exchange import Extent
-from sockproxy.forwarding.scoop import Scoop
-from sockproxy.forwarding.splice import Splice
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.scoop import Scoop
+from sockproxy.forwarding.moving.splice import Splice
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import Framing, FramingKind
 
