@@ -85,6 +85,12 @@ async def open_pairs(count: int) -> AsyncIterator[list[tuple[Stream, Peer]]]:
         hangups.close()
 
 
+async def read_some(stream: Stream) -> bytes:
+    """What has arrived at a stream, at least one byte; b"" at the end. Raises TimeoutError (`expire` was called)."""
+    await stream.wait_for_bytes()
+    return stream.take_all()
+
+
 async def until(holds: Callable[[], object]) -> None:
     """Lets the loop turn until a condition holds; the test's own time limit ends it otherwise."""
     while not holds():

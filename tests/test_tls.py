@@ -30,7 +30,7 @@ from sockproxy.forwarding.moving.stream import HangupWatch, Stream
 from sockproxy.forwarding.serving.shared import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
 from tests.certificates import Authority, Certificate, run
-from tests.streams import Peer, World, open_world, until
+from tests.streams import Peer, World, open_world, read_some, until
 
 HEAD_END = b"\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
@@ -170,7 +170,7 @@ async def test_without_authorities_nobody_is_asked(
         async with open_pair(open_to_all, client_context(authority, shown)) as (stream, peer, facts):
             assert facts == ClientFacts(None, (), None)
             await peer.send(b"x")
-            assert await stream.read_some() == b"x"
+            assert await read_some(stream) == b"x"
 
 
 SUBJECTS = [
@@ -447,7 +447,7 @@ async def test_new_certificates_are_taken_and_bad_ones_are_not(authority: Author
         assert tls.refresh()
         assert tls.not_after - first == pytest.approx(7 * 86400, abs=60)
         await peer.send(b"x")  # who is connected stays
-        assert await stream.read_some() == b"x"
+        assert await read_some(stream) == b"x"
     Path(own.cert).unlink()
     with pytest.raises(OSError, match="No such file"):
         tls.refresh()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
-from sockproxy.forwarding.moving.relay import above
+from sockproxy.forwarding.moving.cuts import above
 from sockproxy.forwarding.serving.answering import whole_answer
 from sockproxy.forwarding.serving.express import Caller, Express, Outcome, UnderWay, learn
 from sockproxy.forwarding.serving.proxy import complete_as_failed, judge_request, note, traced

@@ -17,7 +17,8 @@ import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
 from sockproxy.forwarding.meter import Meter, Refusal
-from sockproxy.forwarding.moving.relay import BoundedCut, Relay
+from sockproxy.forwarding.moving.cuts import BoundedCut
+from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.forwarding.upstream.hostpaths import UnknownPath

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
 from sockproxy.exchange import Exchange
-from sockproxy.forwarding.moving.relay import BoundedCut, Cut, Relay, above, response_cut
+from sockproxy.forwarding.moving.cuts import BoundedCut, Cut, above, response_cut
+from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.wire import http1

@@ -18,7 +18,8 @@ import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.moving.relay import BoundedCut, Relay
+from sockproxy.forwarding.moving.cuts import BoundedCut
+from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.turns import Turns
 from sockproxy.forwarding.upstream.engine import Engine
