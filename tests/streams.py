@@ -14,7 +14,8 @@ from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.moving.stream import HangupWatch, Stream
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.connections import Connections
 from sockproxy.forwarding.serving.shared import Extents, Gate, Proxy
 from sockproxy.forwarding.upstream.engine import Engine

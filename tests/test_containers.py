@@ -16,7 +16,7 @@ import pytest
 
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.moving.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.upstream import containers as module
 from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.forwarding.upstream.engine import Engine

@@ -12,7 +12,7 @@ import pytest
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.moving.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.upstream.engine import Engine
 from tests.streams import Peer, read_some, until
 

@@ -35,7 +35,7 @@ from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.moving.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.serving.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
 from sockproxy.forwarding.serving.shared import Gate, Proxy
 from sockproxy.forwarding.upstream.engine import Engine

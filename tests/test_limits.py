@@ -21,8 +21,8 @@ from sockproxy.forwarding.downstream.handshakes import Handshakes
 from sockproxy.forwarding.downstream.listener import Census, Listener, bind
 from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.limits import Limits
+from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.readiness import Readiness
-from sockproxy.forwarding.moving.stream import HangupWatch
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.operating.app import bind_all

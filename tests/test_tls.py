@@ -26,7 +26,8 @@ from sockproxy.forwarding.downstream.tls import (
     open_secured,
     subject_text,
 )
-from sockproxy.forwarding.moving.stream import HangupWatch, Stream
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.shared import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
 from tests.certificates import Authority, Certificate, run

@@ -27,7 +27,7 @@ from sockproxy.forwarding.downstream.listener import (
     remove_socket_files,
     socket_files,
 )
-from sockproxy.forwarding.moving.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.operating.config import Config, Files
 from sockproxy.operating.lean import defer_client

@@ -29,7 +29,7 @@ from sockproxy.forwarding.downstream.listener import (
 )
 from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.limits import ClientLimits, Limits
-from sockproxy.forwarding.moving.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.serving.connections import Connections
 from sockproxy.forwarding.serving.shared import Entrance, Proxy
 from sockproxy.forwarding.upstream.containers import Containers

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from sockproxy.forwarding.address import Address, is_loopback
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.readiness import Readiness
-from sockproxy.forwarding.upstream.engine import keep_alive
+from sockproxy.forwarding.moving.sockets import keep_alive
 from sockproxy.judging.identity import Peer, Principal, identify
 
 log = logging.getLogger(__name__)

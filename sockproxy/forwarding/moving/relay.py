@@ -13,6 +13,7 @@ from collections.abc import Callable
 from sockproxy.errors import BadRequest, PeerGone, Side
 from sockproxy.forwarding.moving.cuts import Cut, Data, Sight
 from sockproxy.forwarding.moving.scoop import Scoop
+from sockproxy.forwarding.moving.sockets import make_room
 from sockproxy.forwarding.moving.splice import Splice
 from sockproxy.forwarding.moving.stream import Stream
 
@@ -121,9 +122,9 @@ class Relay:
                 return
             self._splice = Splice(source, target, self._cut, self._finish)
             if self._splice.start():
-                target.make_room()
+                make_room(target)
                 return
-        target.make_room()
+        make_room(target)
         scoop = Scoop(source, target, self._take)
         if scoop.start():
             self._scoop = scoop

@@ -11,7 +11,8 @@ from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.meter import Refusal
 from sockproxy.forwarding.moving.cuts import BoundedCut, ConnectionCut
 from sockproxy.forwarding.moving.relay import Relay
-from sockproxy.forwarding.moving.stream import Stream, open_stream
+from sockproxy.forwarding.moving.sockets import open_stream
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.wire import http1
