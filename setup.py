@@ -7,7 +7,7 @@ import os
 
 from setuptools import Extension, setup
 
-COMPILED = ("forwarding/express_c", "recording/prepared_c", "recording/metrics/counting_c")
+COMPILED = ("forwarding/serving/express_c", "recording/prepared_c", "recording/metrics/counting_c")
 
 if os.environ.get("SOCKPROXY_COMPILED"):
     modules = [Extension(f"sockproxy/{name}".replace("/", "."), [f"sockproxy/{name}.pyx"]) for name in COMPILED]

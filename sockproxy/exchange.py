@@ -1,7 +1,7 @@
 """Exchange: the one record of a request, from its head to its outcome.
 
 Owns the facts that the observers (audit, metrics) tell of, and the order in which an exchange may go through its stages.
-Must not know sockets, rules, metrics or files: `forwarding.proxy` fills it, `recording` reads it.
+Must not know sockets, rules, metrics or files: `forwarding.serving.proxy` fills it, `recording` reads it.
 A mutable slots class on purpose: one lives as long as its request, and `replace()` of a frozen one costs ten times as much.
 """
 

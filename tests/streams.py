@@ -12,12 +12,13 @@ from sockproxy.data import load_secrets
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.connections import Connections
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.shared import Extents, Gate, Proxy
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.connections import Connections
+from sockproxy.forwarding.serving.shared import Extents, Gate, Proxy
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify
 from sockproxy.operating.config import load_policy
@@ -83,6 +84,12 @@ async def open_pairs(count: int) -> AsyncIterator[list[tuple[Stream, Peer]]]:
             stream.abort()
             peer.close()
         hangups.close()
+
+
+async def read_some(stream: Stream) -> bytes:
+    """What has arrived at a stream, at least one byte; b"" at the end. Raises TimeoutError (`expire` was called)."""
+    await stream.wait_for_bytes()
+    return stream.take_all()
 
 
 async def until(holds: Callable[[], object]) -> None:

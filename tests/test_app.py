@@ -258,7 +258,7 @@ async def test_what_serving_does_not_need_is_not_imported(tmp_path: Path) -> Non
     imported = {
         line.rpartition("|")[2].strip() for line in told.decode().splitlines() if line.startswith("import time:")
     }
-    assert imported >= {"aiohttp.web", "sockproxy.operating.admin", "sockproxy.forwarding.proxy"}
+    assert imported >= {"aiohttp.web", "sockproxy.operating.admin", "sockproxy.forwarding.serving.proxy"}
     assert imported & NOT_NEEDED == set()
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from sockproxy.forwarding import containers as module
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.containers import Containers
-from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.upstream import containers as module
+from sockproxy.forwarding.upstream.containers import Containers
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.clients import Match, Resident, asks_engine, holds, parse_key
 from sockproxy.judging.identity import Peer
 

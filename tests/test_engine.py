@@ -11,10 +11,10 @@ import pytest
 
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch
-from tests.streams import Peer, until
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.upstream.engine import Engine
+from tests.streams import Peer, read_some, until
 
 PONG = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
@@ -85,7 +85,7 @@ async def test_a_connection_is_kept_and_taken_again(tmp_path: Path) -> None:
         stream.write(b"request")
         assert await peer.receive(7) == b"request"
         await peer.send(b"answer")
-        assert await stream.read_some() == b"answer"
+        assert await read_some(stream) == b"answer"
 
 
 async def test_the_one_used_last_is_taken_first(tmp_path: Path) -> None:

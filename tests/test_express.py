@@ -34,11 +34,11 @@ from sockproxy.data import load_secrets
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.shared import Gate, Proxy
-from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.serving.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
+from sockproxy.forwarding.serving.shared import Gate, Proxy
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.judge import judge
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_known_bodies

@@ -14,11 +14,18 @@ from typing import Any
 import pytest
 
 from sockproxy.exchange import Exchange, Stage
-from sockproxy.forwarding.hostpaths import LINKS_MAX, LOOKS_MAX, HostPaths, UnknownPath, real_path, shares_files
-from sockproxy.forwarding.inquiry import NAME_CHARACTERS_MAX, read_answer
 from sockproxy.forwarding.limits import ClientLimits
 from sockproxy.forwarding.meter import Meter
-from sockproxy.forwarding.shared import INQUIRIES_OF_ONE_MAX, Gate
+from sockproxy.forwarding.serving.inquiry import NAME_CHARACTERS_MAX, read_answer
+from sockproxy.forwarding.serving.shared import INQUIRIES_OF_ONE_MAX, Gate
+from sockproxy.forwarding.upstream.hostpaths import (
+    LINKS_MAX,
+    LOOKS_MAX,
+    HostPaths,
+    UnknownPath,
+    real_path,
+    shares_files,
+)
 from sockproxy.judging.policy import Effect, Reason
 from sockproxy.judging.requirements.facts import Finding, Question
 from sockproxy.recording.event import completed_event

@@ -10,11 +10,11 @@ import pytest
 
 from sockproxy.forwarding.address import TlsFiles
 from sockproxy.forwarding.client import Client
-from sockproxy.forwarding.containers import Containers
-from sockproxy.forwarding.handshakes import Handshakes
-from sockproxy.forwarding.introductions import Introductions
-from sockproxy.forwarding.shared import Entrance
-from sockproxy.forwarding.tls import ServerTls
+from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.introductions import Introductions
+from sockproxy.forwarding.downstream.tls import ServerTls
+from sockproxy.forwarding.serving.shared import Entrance
+from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.judging.clients import Match, Resident, parse_key
 from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer as PeerFacts

@@ -17,13 +17,13 @@ import pytest
 
 from sockproxy.forwarding.address import Address, TlsFiles, parse_address
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.handshakes import Handshakes
+from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.listener import Census, Listener, bind
+from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.listener import Census, Listener, bind
-from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.stream import HangupWatch
-from sockproxy.forwarding.tls import ServerTls
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.readiness import Readiness
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.operating.app import bind_all
 from sockproxy.operating.config import config_from_options

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy.forwarding import listener as listener_module
 from sockproxy.forwarding.address import parse_address
+from sockproxy.forwarding.downstream import listener as listener_module
+from sockproxy.forwarding.downstream.listener import Census, Listener, bind
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.listener import Census, Listener, bind
-from sockproxy.forwarding.readiness import Readiness
+from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import Principal, identify
 from tests.streams import Peer, open_world, until
@@ -99,7 +99,7 @@ def test_a_live_socket_is_never_taken_away(tmp_path: Path) -> None:
 CROWDED = """
 import socket, sys
 from sockproxy.forwarding.address import parse_address
-from sockproxy.forwarding.listener import bind
+from sockproxy.forwarding.downstream.listener import bind
 try:
     bind(parse_address("unix://" + sys.argv[1]))
 except OSError as error:
@@ -183,7 +183,7 @@ def test_a_port_that_is_taken_is_an_error() -> None:
 HANDED_OVER = """
 import json, os, sys
 from sockproxy.forwarding.address import parse_address
-from sockproxy.forwarding.listener import bind
+from sockproxy.forwarding.downstream.listener import bind
 environ = {**os.environ, "LISTEN_PID": str(os.getpid()) if sys.argv[2] == "self" else sys.argv[2]}
 try:
     sockets = bind(parse_address(sys.argv[1]), environ=environ)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sockproxy.forwarding.readiness import _EVENTS_A_TURN, Readiness
+from sockproxy.forwarding.moving.readiness import _EVENTS_A_TURN, Readiness
 from sockproxy.operating.twins import Twins
 from tests.forms import FORMS
 from tests.streams import until

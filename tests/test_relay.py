@@ -1,4 +1,4 @@
-"""Relay: bodies are cut out of a connection's bytes wherever these are cut, and go on in the right framing.
+"""Relay: bodies go on in the right framing and end as they have to, on whichever way they are moved.
 
 Dialogues over socket pairs: the source's far end sends, the target's far end receives.
 """
@@ -17,55 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
-from sockproxy.forwarding import relay as relay_module
-from sockproxy.forwarding import splice
-from sockproxy.forwarding.relay import BoundedCut, ConnectionCut, Cut, Relay, Sight, request_cut, response_cut
-from sockproxy.forwarding.scoop import Scoop
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving import relay as relay_module
+from sockproxy.forwarding.moving import splice
+from sockproxy.forwarding.moving.cuts import BoundedCut, ConnectionCut, Cut, Sight, request_cut, response_cut
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.scoop import Scoop
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import Framing, FramingKind
-from tests.streams import Peer, open_pairs, until
-
-
-def length(size: int) -> Framing:
-    return Framing(FramingKind.LENGTH, size)
-
-
-def to_client(framing: Framing) -> Cut:
-    return response_cut(framing, knows_chunks=True)
-
-
-def to_old_client(framing: Framing) -> Cut:
-    return response_cut(framing, knows_chunks=False)
-
-
-class Body(NamedTuple):
-    """A body as it comes, as it goes on, and how much of it is payload."""
-
-    make_cut: Callable[[Framing], Cut]
-    framing: Framing
-    sent: bytes
-    expected: bytes
-    count: int
-
-
-CHUNKED = b"3\r\nabc\r\n0010\r\n0123456789abcdef\r\n0\r\n\r\n"
-WITH_TRAILERS = b"1\r\nz\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n"
-BODIES = {
-    "length-up": Body(request_cut, length(5), b"hello", b"hello", 5),
-    "length-down": Body(to_client, length(5), b"hello", b"hello", 5),
-    "none-up": Body(request_cut, http1.NO_BODY, b"", b"", 0),
-    "none-down": Body(to_client, Framing(FramingKind.NONE, 99), b"", b"", 0),
-    "length-0": Body(request_cut, length(0), b"", b"", 0),
-    "chunked-down-as-it-came": Body(to_client, http1.CHUNKED, CHUNKED, CHUNKED, 19),
-    "trailers-down-as-they-came": Body(to_client, http1.CHUNKED, WITH_TRAILERS, WITH_TRAILERS, 1),
-    "chunked-down-for-1.0": Body(to_old_client, http1.CHUNKED, CHUNKED, b"abc0123456789abcdef", 19),
-    "trailers-down-for-1.0": Body(to_old_client, http1.CHUNKED, WITH_TRAILERS, b"z", 1),
-    "chunked-up": Body(request_cut, http1.CHUNKED, CHUNKED, b"3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n", 19),
-    "trailers-up": Body(request_cut, http1.CHUNKED, WITH_TRAILERS, WITH_TRAILERS, 1),
-    "empty-chunked-up": Body(request_cut, http1.CHUNKED, b"000\r\n\r\n", b"0\r\n\r\n", 0),
-}
-BEHIND = b"GET / HTTP/1.1\r\n"
+from tests.bodies import BEHIND, BODIES, Body, length, split
+from tests.streams import Peer, open_pairs, read_some, until
 
 
 @asynccontextmanager
@@ -75,41 +36,6 @@ async def open_relay(cut: Cut) -> AsyncIterator[tuple[Relay, Peer, Peer]]:
         relay = Relay("downstream", source, target, cut)
         relay.start()
         yield relay, sender, receiver
-
-
-# --- cuts
-
-
-def in_pieces(cut: Cut, pieces: list[bytes]) -> tuple[bytes, bytes]:
-    """What goes on for these pieces, and what was left over."""
-    out, rest = b"", b""
-    for piece in pieces:
-        if cut.is_done:
-            rest += piece
-            continue
-        some, consumed = cut.cut(piece)
-        out += bytes(some)
-        rest += piece[consumed:]
-    return out, rest
-
-
-def split(data: bytes, places: list[int]) -> list[bytes]:
-    bounds = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in pairwise(bounds) if start < end]
-
-
-@settings(max_examples=200)
-@given(st.sampled_from(sorted(BODIES)), st.lists(st.integers(0, 100), max_size=6), st.booleans())
-def test_where_the_bytes_are_cut_changes_nothing(name: str, places: list[int], has_more: bool) -> None:
-    body = BODIES[name]
-    cut = body.make_cut(body.framing)
-    more = BEHIND if has_more else b""
-    out, rest = in_pieces(cut, split(body.sent + more, places))
-    assert out == body.expected
-    assert rest == more
-    assert cut.is_done
-    assert not cut.ends_with_connection
-    assert cut.count == body.count
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
@@ -205,7 +131,7 @@ async def test_stop_leaves_what_comes_with_the_source() -> None:
         assert await receiver.receive(3) == b"abc"
         relay.stop()
         await sender.send(b"def")
-        assert await relay.source.read_some() == b"def"
+        assert await read_some(relay.source) == b"def"
         await relay.wait()
         assert not relay.is_whole
 
@@ -236,7 +162,7 @@ async def test_a_body_of_no_bytes_is_over_before_it_begins() -> None:
         assert relay.is_done
         await relay.wait()
         await sender.send(BEHIND)
-        assert await relay.source.read_some() == BEHIND
+        assert await read_some(relay.source) == BEHIND
 
 
 # --- back-pressure
@@ -497,7 +423,7 @@ async def test_a_body_is_discarded_up_to_a_limit(framing: Framing, bytes_max: in
 async def rest_of(source: Stream) -> bytes:
     got = b""
     while len(got) < len(BEHIND):
-        got += await source.read_some()
+        got += await read_some(source)
     return got
 
 

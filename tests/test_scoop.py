@@ -2,10 +2,10 @@
 
 import asyncio
 
-from sockproxy.forwarding import scoop
-from sockproxy.forwarding.scoop import Scoop
-from sockproxy.forwarding.stream import Stream
-from tests.streams import open_pairs, until
+from sockproxy.forwarding.moving import scoop
+from sockproxy.forwarding.moving.scoop import Scoop
+from sockproxy.forwarding.moving.stream import Stream
+from tests.streams import open_pairs, read_some, until
 
 SIZE = 4 << 20
 
@@ -40,7 +40,7 @@ async def test_after_a_stop_the_stream_reads_again() -> None:
         running.stop()
         running.stop()
         await sender.send(b"second")
-        assert await source.read_some() == b"second"
+        assert await read_some(source) == b"second"
 
 
 async def test_ends_and_losses_reach_the_streams() -> None:
@@ -62,5 +62,5 @@ async def test_a_target_that_is_closing_gets_nothing_past_its_transport() -> Non
         assert not scooping(source, target).start()
         running.send(b"late")
         await sender.send(b"for the stream")
-        assert await source.read_some() == b"for the stream"
+        assert await read_some(source) == b"for the stream"
         assert await receiver.receive_all() == b""

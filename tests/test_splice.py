@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sockproxy.exchange import Stage
-from sockproxy.forwarding import relay as relay_module
-from sockproxy.forwarding import splice
-from sockproxy.forwarding.relay import ConnectionCut, LengthCut
-from sockproxy.forwarding.splice import Splice, pipes
-from sockproxy.forwarding.stream import Stream
-from tests.streams import Peer, open_pairs, open_world, until
+from sockproxy.forwarding.moving import relay as relay_module
+from sockproxy.forwarding.moving import splice
+from sockproxy.forwarding.moving.cuts import ConnectionCut, LengthCut
+from sockproxy.forwarding.moving.splice import Splice, pipes
+from sockproxy.forwarding.moving.stream import Stream
+from tests.streams import Peer, open_pairs, open_world, read_some, until
 
 pytestmark = pytest.mark.skipif(not splice.IS_AVAILABLE, reason="needs Linux")
 
@@ -52,7 +52,7 @@ async def test_moves_so_many_bytes_and_leaves_what_is_behind_them() -> None:
         assert await receiving == b"x" * SIZE
         await until(lambda: ended)
         assert (ended, passing.count, passing.is_done, Splice.count) == (["end"], SIZE, True, 0)
-        assert await source.read_some() == b"behind"
+        assert await read_some(source) == b"behind"
 
 
 async def test_what_the_target_has_not_sent_yet_goes_first() -> None:
@@ -137,7 +137,7 @@ async def test_where_the_kernel_does_not_splice_the_streams_go_on(code: int, mon
     async with spliced(ConnectionCut()) as (_, source, sender, _, _, _):
         monkeypatch.setattr(os, "splice", refuse)
         await sender.send(b"all the same")
-        assert await source.read_some() == b"all the same"
+        assert await read_some(source) == b"all the same"
         assert Splice.count == 0
 
 

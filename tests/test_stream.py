@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sockproxy.forwarding.stream import BUFFER_BYTES_MAX
-from tests.streams import open_pairs, until
+from sockproxy.forwarding.moving.stream import BUFFER_BYTES_MAX
+from tests.streams import open_pairs, read_some, until
 
 HEAD = b"GET / HTTP/1.1\r\nHost: d\r\n\r\n"
 
@@ -29,7 +29,7 @@ async def test_a_head_is_read_however_it_is_cut(sent: bytes, head: bytes, size: 
         peer.finish()
         rest = sent[len(head) :]
         got = b""
-        while piece := await stream.read_some():
+        while piece := await read_some(stream):
             got += piece
         assert got == rest
 
@@ -40,7 +40,7 @@ async def test_a_head_that_has_arrived_is_taken_at_once() -> None:
         await peer.send(HEAD + b"x")
         await until(lambda: stream.has_bytes)
         assert stream.take_head(1000) == HEAD
-        assert await stream.read_some() == b"x"
+        assert await read_some(stream) == b"x"
 
 
 async def test_a_head_may_be_as_large_as_the_limit_and_no_larger() -> None:
@@ -87,7 +87,7 @@ async def test_a_busy_reader_pauses_the_peer_and_loses_nothing() -> None:
         assert not sending.done()
         got = b""
         while len(got) < len(sent):
-            got += await stream.read_some()
+            got += await read_some(stream)
         assert got == sent
 
 
@@ -132,9 +132,9 @@ async def test_a_sink_gets_what_was_buffered_first() -> None:
 async def test_what_was_put_back_is_read_again() -> None:
     async with open_pairs(1) as [(stream, peer)]:
         await peer.send(b"abc")
-        data = await stream.read_some()
+        data = await read_some(stream)
         stream.put_back(data[1:])
-        assert await stream.read_some() == b"bc"
+        assert await read_some(stream) == b"bc"
 
 
 async def test_a_slow_target_stops_the_source() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy.forwarding.relay import KeptCut, Sight
+from sockproxy.forwarding.moving.cuts import KeptCut, Sight
 from sockproxy.judging.policy import Record
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue

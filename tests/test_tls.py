@@ -17,10 +17,8 @@ from pathlib import Path
 import pytest
 
 from sockproxy.forwarding.address import TlsFiles
-from sockproxy.forwarding.handshakes import Handshakes
-from sockproxy.forwarding.shared import Gate
-from sockproxy.forwarding.stream import HangupWatch, Stream
-from sockproxy.forwarding.tls import (
+from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.tls import (
     ClientFacts,
     ServerTls,
     client_facts,
@@ -28,9 +26,12 @@ from sockproxy.forwarding.tls import (
     open_secured,
     subject_text,
 )
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.shared import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
 from tests.certificates import Authority, Certificate, run
-from tests.streams import Peer, World, open_world, until
+from tests.streams import Peer, World, open_world, read_some, until
 
 HEAD_END = b"\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
@@ -170,7 +171,7 @@ async def test_without_authorities_nobody_is_asked(
         async with open_pair(open_to_all, client_context(authority, shown)) as (stream, peer, facts):
             assert facts == ClientFacts(None, (), None)
             await peer.send(b"x")
-            assert await stream.read_some() == b"x"
+            assert await read_some(stream) == b"x"
 
 
 SUBJECTS = [
@@ -447,7 +448,7 @@ async def test_new_certificates_are_taken_and_bad_ones_are_not(authority: Author
         assert tls.refresh()
         assert tls.not_after - first == pytest.approx(7 * 86400, abs=60)
         await peer.send(b"x")  # who is connected stays
-        assert await stream.read_some() == b"x"
+        assert await read_some(stream) == b"x"
     Path(own.cert).unlink()
     with pytest.raises(OSError, match="No such file"):
         tls.refresh()

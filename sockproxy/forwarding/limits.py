@@ -1,8 +1,7 @@
 """Limits: every bound of the data path in one place, with its unit in its name and its reason beside it.
 
 All of `Limits` can be set under `limits:` in the configuration, `ClientLimits` at a listener and its clients. Must not
-know who keeps them (`stream`, `relay`, `engine`, `proxy`,
-`listener`). The reasons name the precedent or what was measured.
+know who keeps them. The reasons name the precedent or what was measured.
 """
 
 from dataclasses import dataclass

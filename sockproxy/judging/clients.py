@@ -1,7 +1,7 @@
 """Who somebody is by what is known of them: whether a match holds of a peer.
 
 Owns what a match may ask, how it is written, and when it holds. Must not know how the facts of a peer are gathered
-(`forwarding.listener`, `forwarding.tls`) nor what a policy means. Begin at `KEYS`, then `holds`, `first_of`.
+(`forwarding.downstream`) nor what a policy means. Begin at `KEYS`, then `holds`, `first_of`.
 
 All that a match asks has to hold; a fact that is not known meets nothing. But where only the engine could say whether a match
 holds, and has not, no later one counts: who keeps it from answering must not become somebody else by that. `*` stands for any

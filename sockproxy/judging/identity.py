@@ -1,7 +1,7 @@
 """Who asks: Peer -> Principal.
 
 Owns what is known of the other end of a connection and how it is named. Must not know how these facts are gathered
-(`forwarding.listener`) nor what they permit (`policy`).
+(`forwarding.downstream`) nor what they permit (`policy`).
 """
 
 from functools import lru_cache

@@ -21,14 +21,14 @@ from typing import Any
 import uvloop
 
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.listener import (
+from sockproxy.forwarding.downstream.listener import (
     SocketFile,
     bind,
     remove_socket_files,
     socket_files,
 )
-from sockproxy.forwarding.stream import HangupWatch
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.operating.config import Config, Files
 from sockproxy.operating.lean import defer_client
 from sockproxy.operating.live import Sights, merge_looks

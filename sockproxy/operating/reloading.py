@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sockproxy.errors import ConfigError, Finding
-from sockproxy.forwarding.tls import ServerTls
+from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.operating.config import Config, Files
 from sockproxy.recording.event import rfc3339
 from sockproxy.recording.metrics import Metrics

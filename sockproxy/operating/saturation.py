@@ -6,10 +6,10 @@ at the limit (`forwarding`). Begin at `limits_used`.
 
 from collections.abc import Iterable
 
-from sockproxy.forwarding.handshakes import Handshakes
+from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.listener import Census
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.listener import Census
-from sockproxy.forwarding.shared import Entrance, Proxy
+from sockproxy.forwarding.serving.shared import Entrance, Proxy
 
 
 def limits_used(

@@ -19,21 +19,21 @@ from sockproxy import __version__
 from sockproxy.data import load_secrets
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.exchange import Level
-from sockproxy.forwarding.connections import Connections
-from sockproxy.forwarding.containers import Containers
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.handshakes import Handshakes
-from sockproxy.forwarding.introductions import Introductions
-from sockproxy.forwarding.limits import ClientLimits, Limits
-from sockproxy.forwarding.listener import (
+from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.introductions import Introductions
+from sockproxy.forwarding.downstream.listener import (
     Census,
     Enter,
     Listener,
 )
-from sockproxy.forwarding.shared import Entrance, Proxy
-from sockproxy.forwarding.stream import HangupWatch
-from sockproxy.forwarding.tls import ServerTls
+from sockproxy.forwarding.downstream.tls import ServerTls
+from sockproxy.forwarding.limits import ClientLimits, Limits
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.serving.connections import Connections
+from sockproxy.forwarding.serving.shared import Entrance, Proxy
+from sockproxy.forwarding.upstream.containers import Containers
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer, Principal

@@ -10,7 +10,7 @@ from heapq import nsmallest
 from typing import Any, NamedTuple
 
 from sockproxy.exchange import Exchange
-from sockproxy.forwarding.connections import Connections, OpenStream
+from sockproxy.forwarding.serving.connections import Connections, OpenStream
 from sockproxy.recording.event import PRINCIPAL_FIELDS, rfc3339
 
 log = logging.getLogger("sockproxy")

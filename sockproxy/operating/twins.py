@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sockproxy.forwarding.readiness import Readiness
+from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.recording.metrics import CountServed, count_served
 from sockproxy.recording.prepared import Lines, lines
 
@@ -39,7 +39,7 @@ def compiled_twins() -> Twins | None:
     """The compiled ones, or None where they were not built."""
     try:
         # Imported here and not above: mostly they are not there.
-        from sockproxy.forwarding import express_c
+        from sockproxy.forwarding.serving import express_c
         from sockproxy.recording import prepared_c
         from sockproxy.recording.metrics import counting_c
     except ImportError:

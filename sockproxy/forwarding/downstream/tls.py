@@ -20,7 +20,8 @@ from socket import socket
 from typing import Any, NamedTuple
 
 from sockproxy.forwarding.address import TlsFiles
-from sockproxy.forwarding.stream import HangupWatch, Stream
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.stream import Stream
 
 _READ_BYTES = 64 << 10
 _SENT_TO_NO_TLS = (

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol
 from sockproxy.exchange import Exchange, Extent, Served, Stage, exchange_id
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.engine import Engine
-from sockproxy.forwarding.hostpaths import HostPaths
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.meter import Meter, MeteredHeads
-from sockproxy.forwarding.relay import Relay
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.turns import Turns
+from sockproxy.forwarding.upstream.engine import Engine
+from sockproxy.forwarding.upstream.hostpaths import HostPaths
 from sockproxy.judging.catalogue import Catalogue, Classified
 from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal

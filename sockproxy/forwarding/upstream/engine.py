@@ -6,12 +6,13 @@ at `Engine.acquire`. A connection that carried a tunnel, or anything that did no
 
 import asyncio
 import socket
-import sys
 
 from sockproxy.errors import EngineError, EngineErrorReason
 from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.stream import HangupWatch, Stream, open_stream
+from sockproxy.forwarding.moving.hangups import HangupWatch
+from sockproxy.forwarding.moving.sockets import detach, keep_alive, open_stream
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.wire import http1
 
 _PING = http1.serialise_request_head("GET", "/_ping", [(b"Host", b"docker")], http1.NO_BODY)
@@ -53,7 +54,7 @@ class Engine:
         if stream is None:
             return None
         self.busy_count -= 1
-        bare = None if stream.unsent_bytes else stream.detach()
+        bare = None if stream.unsent_bytes else detach(stream)
         if bare is None:
             self._idle.append(stream)
         else:
@@ -153,14 +154,3 @@ class Engine:
             self._idle = [stream for stream in self._idle if stream not in ended]
         for stream in ended:
             stream.close()
-
-
-def keep_alive(sock: socket.socket) -> None:
-    """Sets up a tcp connection: what is written goes out at once, and the kernel finds out that the other host is gone (a
-    stream may be silent for days, a dead host is silent for ever)."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

@@ -9,9 +9,11 @@ from contextlib import suppress
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, PeerGone
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.meter import Refusal
-from sockproxy.forwarding.relay import BoundedCut, ConnectionCut, Relay
-from sockproxy.forwarding.shared import Proxy
-from sockproxy.forwarding.stream import Stream, open_stream
+from sockproxy.forwarding.moving.cuts import BoundedCut, ConnectionCut
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.sockets import open_stream
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead

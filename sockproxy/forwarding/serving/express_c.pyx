@@ -17,7 +17,7 @@ from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as close_descriptor
 
-from sockproxy.forwarding.express import Caller, Line, Outcome, body_length
+from sockproxy.forwarding.serving.express import Caller, Line, Outcome, body_length
 from sockproxy.wire.http1 import FramingKind
 
 cdef extern from "sys/socket.h" nogil:

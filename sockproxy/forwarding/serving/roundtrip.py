@@ -15,9 +15,10 @@ from math import ceil
 from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone, RecordingRefused
 from sockproxy.exchange import Exchange, Extent, Stage
 from sockproxy.forwarding.deadlines import Deadline
-from sockproxy.forwarding.relay import ConnectionCut, CopyingCut, Cut, KeptCut, Relay, request_cut, response_cut
-from sockproxy.forwarding.shared import Proxy, Recording
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.cuts import ConnectionCut, CopyingCut, Cut, KeptCut, request_cut, response_cut
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.shared import Proxy, Recording
 from sockproxy.judging.catalogue import Access, Operation, Traffic
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.policy import Record

@@ -17,11 +17,12 @@ from typing import Any
 import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
-from sockproxy.forwarding.engine import Engine
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.relay import BoundedCut, Relay
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.cuts import BoundedCut
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.turns import Turns
+from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer, host_of, identify
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from sockproxy.errors import BadRequest, BadRequestReason, PeerGone
 from sockproxy.exchange import Exchange
-from sockproxy.forwarding.relay import BoundedCut, Cut, Relay, above, response_cut
-from sockproxy.forwarding.shared import Proxy
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.cuts import BoundedCut, Cut, above, response_cut
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead
 

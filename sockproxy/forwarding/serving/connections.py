@@ -9,13 +9,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 from sockproxy.exchange import Exchange, Stage
-from sockproxy.forwarding.answering import refuse_connection
-from sockproxy.forwarding.direct import Direct
-from sockproxy.forwarding.express import Caller, Express, Outcome
-from sockproxy.forwarding.proxy import SERVE
-from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Proxy, Trip
-from sockproxy.forwarding.stream import Stream, open_stream
+from sockproxy.forwarding.moving.readiness import Readiness
+from sockproxy.forwarding.moving.sockets import detach, open_stream
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.answering import refuse_connection
+from sockproxy.forwarding.serving.direct import Direct
+from sockproxy.forwarding.serving.express import Caller, Express, Outcome
+from sockproxy.forwarding.serving.proxy import SERVE
+from sockproxy.forwarding.serving.shared import Gate, Proxy, Trip
 from sockproxy.judging.catalogue import STREAMS
 from sockproxy.judging.identity import Peer, Principal
 
@@ -162,7 +163,7 @@ async def _serve_stream(
     try:
         while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
             outcome = Outcome.REQUEST
-            if _is_usual(proxy, direct, client, caller.gate) and (bare := client.detach()) is not None:
+            if _is_usual(proxy, direct, client, caller.gate) and (bare := detach(client)) is not None:
                 is_over = False
                 caller.sock = bare
                 express.enter(caller, client.take_all())

@@ -1,25 +1,19 @@
 """Stream: one connection's bytes, read by a coroutine or by a callback, with back-pressure and half-close.
 
 Owns buffering, waiting, the end of either direction, and nothing else. Must not know what HTTP is (but for the blank line
-that ends a head), who the peer is, or what it may do. Begin at `Stream`; `HangupWatch` tells a peer that is gone from one
-that has only finished sending.
+that ends a head), who the peer is, or what it may do. Begin at `Stream`; `sockets` makes one of a socket, and back.
 
-A reader takes bytes in one of two ways, never in both at once: it awaits `read_head` / `read_some`, or it sets a *sink*
+A reader takes bytes in one of two ways, never in both at once: it awaits `read_head` or `wait_for_bytes`, or it sets a *sink*
 that is called with each piece as it arrives. A sink costs no wake-up of a task, which is what makes relays cheap.
 """
 
 import asyncio
-import os
-import select
-import socket
 from collections.abc import Callable
+
+from sockproxy.forwarding.moving.hangups import HangupWatch
 
 BUFFER_BYTES_MAX = 64 << 10
 """What is buffered for a reader that is busy elsewhere (pipelined requests, early bytes of a tunnel) before reading pauses."""
-
-SEND_BUFFER_BYTES = 256 << 10
-"""Of a unix socket that takes a large body; the kernel doubles it, and gives at most twice net.core.wmem_max, which is 208
-KiB. With its usual 208, a piece that comes while the one before is not yet read goes out in two, at half as much again."""
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -56,7 +50,7 @@ class Stream(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        hangups: "HangupWatch",
+        hangups: HangupWatch,
         on_connected: Callable[["Stream"], None] | None = None,
     ) -> None:
         self._loop = loop
@@ -186,11 +180,6 @@ class Stream(asyncio.Protocol):
                 return b""
             searched = max(0, len(buffer) - 3)
             await self._wait()
-
-    async def read_some(self) -> bytes:
-        """What has arrived, at least one byte; b"" at the end. Raises TimeoutError (`expire` was called)."""
-        await self.wait_for_bytes()
-        return self.take_all()
 
     async def wait_until(self, is_enough: Callable[[bytes | bytearray], bool]) -> bool:
         """True as soon as what has arrived is enough, False where no more comes; all of it stays here for the next reader.
@@ -326,7 +315,8 @@ class Stream(asyncio.Protocol):
     def watch_hangup(self) -> None:
         """Aborts this half-closed connection as soon as its peer is gone for good."""
         if self._watched_as < 0 and not self.is_lost and self.transport is not None:
-            self._watched_as = self._hangups.watch(self)
+            sock = self.transport.get_extra_info("socket")
+            self._watched_as = -1 if sock is None else self._hangups.watch(sock.fileno(), self.abort)
 
     def unwatch_hangup(self) -> None:
         """Ends that watch."""
@@ -369,14 +359,6 @@ class Stream(asyncio.Protocol):
             if not self.is_reading_paused:
                 self.transport.resume_reading()  # where the loop looks at who reads
 
-    def make_room(self) -> None:
-        """Lets the kernel hold more of what is sent here, so that large pieces go out at once; TCP sees to that by itself."""
-        if self.transport is None or self.is_closing:
-            return
-        sock = self.transport.get_extra_info("socket")
-        if sock.family == socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-
     def close(self) -> None:
         """Closes both directions after what is still buffered was sent."""
         self._end_loans()
@@ -391,33 +373,6 @@ class Stream(asyncio.Protocol):
         self.error = self.error or error
         if self.transport is not None:
             self.transport.abort()
-
-    def detach(self) -> socket.socket | None:
-        """Takes the connection out of the loop, as a bare socket that does not block, and ends the stream, in which the
-        peer's bytes that it has buffered stay. There must be nothing left to send. None if the connection has ended, is one
-        with TLS, or no descriptor is left: then all is as before."""
-        own = None if self.transport is None else self.transport.get_extra_info("socket")
-        if own is None or self.is_closing or not self.is_raw:
-            return None
-        try:
-            bare = socket.socket(own.family, own.type, own.proto, os.dup(own.fileno()))
-        except OSError:
-            return None  # lawful: as said
-        bare.setblocking(False)
-        self.on_eof = self.on_lost = None
-        self.unwatch_hangup()
-        self.abort()
-        return bare
-
-
-async def open_stream(
-    loop: asyncio.AbstractEventLoop, hangups: "HangupWatch", sock: socket.socket, received: bytes = b""
-) -> Stream:
-    """The stream of a bare socket, which it closes at its end; `received` came before what will be read."""
-    _, stream = await loop.connect_accepted_socket(lambda: Stream(loop, hangups), sock)
-    if received:
-        stream.put_back(received)
-    return stream
 
 
 def _appended(buffer: bytes | bytearray, data: bytes) -> bytes | bytearray:
@@ -439,52 +394,3 @@ def _head_end(buffer: bytes | bytearray, searched: int) -> int:
     mixed = buffer.find(b"\n\r\n", searched)
     ends = [place + size for place, size in ((bare, 2), (mixed, 3)) if place >= 0]
     return min(ends, default=0)
-
-
-class HangupWatch:
-    """Tells which of the half-closed connections are gone for good.
-
-    A peer that has closed looks like one that has finished sending: both are an end of stream. The kernel tells them apart by
-    EPOLLHUP, which an event loop reports only together with readiness to read, and that is permanent after an end of stream.
-    So those connections, and only those, are watched by an epoll of their own that asks for nothing but the hang-up, and
-    the loop watches that epoll.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._epoll = select.epoll()
-        self._streams: dict[int, Stream] = {}
-        loop.add_reader(self._epoll.fileno(), self._report)
-
-    def watch(self, stream: Stream) -> int:
-        """Aborts `stream` when its peer hangs up; returns what `forget` takes (-1: it has no descriptor any more)."""
-        sock = stream.transport.get_extra_info("socket") if stream.transport is not None else None
-        descriptor = -1 if sock is None else int(sock.fileno())
-        if descriptor < 0:
-            return -1
-        try:
-            duplicate = os.dup(descriptor)  # the transport closes its own at a moment of its choosing
-        except OSError:
-            return -1  # lawful: no descriptor is left; the hang-up shows when something is written
-        self._streams[duplicate] = stream
-        self._epoll.register(duplicate, 0)
-        return duplicate
-
-    def forget(self, watched_as: int) -> None:
-        """Ends a watch."""
-        if self._streams.pop(watched_as, None) is not None:
-            self._epoll.unregister(watched_as)
-            os.close(watched_as)
-
-    def close(self) -> None:
-        """Ends all watches."""
-        for watched_as in list(self._streams):
-            self.forget(watched_as)
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
-    def _report(self) -> None:
-        for watched_as, _ in self._epoll.poll(0):
-            stream = self._streams.get(watched_as)
-            if stream is not None:
-                stream.abort()  # and `connection_lost` forgets the watch

@@ -16,11 +16,12 @@ from urllib.parse import quote_from_bytes
 import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
-from sockproxy.forwarding.hostpaths import UnknownPath
 from sockproxy.forwarding.meter import Meter, Refusal
-from sockproxy.forwarding.relay import BoundedCut, Relay
-from sockproxy.forwarding.shared import Proxy
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.cuts import BoundedCut
+from sockproxy.forwarding.moving.relay import Relay
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.shared import Proxy
+from sockproxy.forwarding.upstream.hostpaths import UnknownPath
 from sockproxy.judging.catalogue import parse_target
 from sockproxy.judging.requirements.facts import Finding, Question
 from sockproxy.wire import http1

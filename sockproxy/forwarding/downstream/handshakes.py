@@ -10,9 +10,9 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
-from sockproxy.forwarding.connections import Connections
-from sockproxy.forwarding.shared import Gate, Proxy
-from sockproxy.forwarding.tls import ServerTls, client_facts, open_secured
+from sockproxy.forwarding.downstream.tls import ServerTls, client_facts, open_secured
+from sockproxy.forwarding.serving.connections import Connections
+from sockproxy.forwarding.serving.shared import Gate, Proxy
 from sockproxy.judging.identity import Peer, identify
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sockproxy.forwarding.address import Address, is_loopback
-from sockproxy.forwarding.engine import keep_alive
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.readiness import Readiness
+from sockproxy.forwarding.moving.readiness import Readiness
+from sockproxy.forwarding.moving.sockets import keep_alive
 from sockproxy.judging.identity import Peer, Principal, identify
 
 log = logging.getLogger(__name__)

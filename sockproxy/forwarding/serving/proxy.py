@@ -12,20 +12,20 @@ from typing import Any
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone, RecordingRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
-from sockproxy.forwarding.answering import (
+from sockproxy.forwarding.meter import Meter, MeteredHeads
+from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.answering import (
     LIMIT_OF_REASON,
     answer,
     refuse_above_limit,
     refuse_while_draining,
     reject,
 )
-from sockproxy.forwarding.express import Caller, Line, Outcome, UnderWay, learn
-from sockproxy.forwarding.inquiry import Inquiry
-from sockproxy.forwarding.intake import Taken, check_no_form, peek_body, read_raw_head, take_body
-from sockproxy.forwarding.meter import Meter, MeteredHeads
-from sockproxy.forwarding.roundtrip import RoundTrip
-from sockproxy.forwarding.shared import Extents, Gate, Known, Proxy
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.serving.express import Caller, Line, Outcome, UnderWay, learn
+from sockproxy.forwarding.serving.inquiry import Inquiry
+from sockproxy.forwarding.serving.intake import Taken, check_no_form, peek_body, read_raw_head, take_body
+from sockproxy.forwarding.serving.roundtrip import RoundTrip
+from sockproxy.forwarding.serving.shared import Extents, Gate, Known, Proxy
 from sockproxy.judging.catalogue import STREAMS, Access
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge, would_be_refused

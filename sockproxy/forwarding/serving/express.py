@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange, Stage
-from sockproxy.forwarding.readiness import Readiness
-from sockproxy.forwarding.shared import Gate, Heads, Known, KnownAnswer, Proxy, Trip, heads_for
+from sockproxy.forwarding.moving.readiness import Readiness
+from sockproxy.forwarding.serving.shared import Gate, Heads, Known, KnownAnswer, Proxy, Trip, heads_for
 from sockproxy.judging.catalogue import Access, Traffic
 from sockproxy.judging.identity import Peer, Principal
 from sockproxy.judging.judge import Judgement

@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.stream import Stream
 
 BUFFER_BYTES = 256 << 10
 """More than a socket holds by default, so that one read takes what is there."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from sockproxy.forwarding.stream import Stream
+from sockproxy.forwarding.moving.stream import Stream
 
 IS_AVAILABLE = hasattr(os, "splice")
 """Linux, and nothing else."""

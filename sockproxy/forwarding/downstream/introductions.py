@@ -10,9 +10,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from sockproxy.forwarding.connections import Connections
-from sockproxy.forwarding.containers import Containers
-from sockproxy.forwarding.shared import Gate, Proxy
+from sockproxy.forwarding.serving.connections import Connections
+from sockproxy.forwarding.serving.shared import Gate, Proxy
+from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.judging.identity import Peer, Principal, identify
 
 SHARE_OF_ONE = 4
