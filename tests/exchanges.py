@@ -85,6 +85,10 @@ class MemorySink:
     def __init__(self) -> None:
         self.lines = b""
 
+    @property
+    def file(self) -> "MemorySink":
+        return self
+
     def write(self, lines: bytes, *, may_wait: bool) -> int:
         self.lines += lines
         return len(lines)

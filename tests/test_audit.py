@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sockproxy.errors import AuditRefused, ConfigError, Finding
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.judging.catalogue import ApiVersion, Classified
-from sockproxy.recording import audit
-from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording import chain
+from sockproxy.recording.audit import AuditTrail, may_change_engine
 from sockproxy.recording.event import (
     FIELDS,
     GENESIS,
@@ -59,6 +59,10 @@ class MemorySink:
         self.writes = 0
         self.is_open = True
 
+    @property
+    def file(self) -> "MemorySink":
+        return self
+
     def write(self, lines: bytes, *, may_wait: bool) -> int:
         self.writes += 1
         kept = len(lines) if len(lines) <= self.room else lines.rfind(b"\n", 0, self.room) + 1
@@ -81,6 +85,9 @@ class MemorySink:
     def sync(self) -> bool:
         return True
 
+    def last_lines(self, bytes_max: int) -> list[bytes]:
+        return []
+
     def close(self) -> None:
         self.is_open = False
 
@@ -102,7 +109,7 @@ class Pipe(MemorySink):
 class Recorder:
     """A trail with its sinks, what it wants to be called later, and what it counted."""
 
-    def __init__(self, *sinks: tuple[MemorySink, audit.OnFailure]) -> None:
+    def __init__(self, *sinks: tuple[MemorySink, chain.OnFailure]) -> None:
         self.due: list[object] = []
         self.counts: Counter[tuple[str, str]] = Counter()
         self.trail = AuditTrail(sinks, self.due.append, self._count)
@@ -315,8 +322,8 @@ def test_line_is_kept_before_the_effect(id: str, exchange: Exchange, in_writes: 
 
 
 def test_without_a_classification_it_may_change_anything() -> None:
-    assert audit.may_change_engine(None)
-    assert audit.may_change_engine(Classified(None, False, "", ""))
+    assert may_change_engine(None)
+    assert may_change_engine(Classified(None, False, "", ""))
 
 
 def test_reads_are_written_by_the_dozen_and_in_order() -> None:
@@ -348,7 +355,7 @@ def test_a_batch_is_bounded() -> None:
     recorder = Recorder((sink, "deny-writes"))
     while not sink.writes:
         recorder.passes(decided(LIST))
-    assert audit.BATCH_BYTES <= len(sink.content) < audit.BATCH_BYTES + 1024
+    assert chain.BATCH_BYTES <= len(sink.content) < chain.BATCH_BYTES + 1024
 
 
 def test_reopening_tells_all_that_went_wrong() -> None:
@@ -372,7 +379,7 @@ FAILING = [  # on_failure, (read, write, tunnel, unknown, denied) that go on
 
 
 @pytest.mark.parametrize(("on_failure", "passing"), FAILING)
-def test_who_goes_on_without_a_record(on_failure: audit.OnFailure, passing: tuple[bool, ...]) -> None:
+def test_who_goes_on_without_a_record(on_failure: chain.OnFailure, passing: tuple[bool, ...]) -> None:
     recorder = Recorder((MemorySink(room=0), on_failure))
     requests = [(LIST, ALLOWED), (START, ALLOWED), (ATTACH, ALLOWED), (PROFILE, ALLOWED), (START, DENIED)]
     assert tuple(recorder.passes(decided(*request)) for request in requests) == passing
@@ -383,7 +390,7 @@ def test_who_goes_on_without_a_record(on_failure: audit.OnFailure, passing: tupl
 @pytest.mark.parametrize(("on_failure", "passing"), FAILING)
 @pytest.mark.parametrize("kind", [MemorySink, Pipe])
 def test_the_trail_goes_on_when_the_sink_does(
-    kind: type[MemorySink], on_failure: audit.OnFailure, passing: tuple[bool, ...]
+    kind: type[MemorySink], on_failure: chain.OnFailure, passing: tuple[bool, ...]
 ) -> None:
     sink = kind(room=2000)  # two lines and a half
     recorder = Recorder((sink, on_failure))
@@ -423,7 +430,7 @@ def test_what_waits_is_bounded_and_what_is_lost_is_counted() -> None:
     sink.room = 1 << 30
     recorder.trail.close()
     assert lost > 0
-    assert audit.PENDING_BYTES_MAX < len(sink.content) < audit.PENDING_BYTES_MAX + 110_000
+    assert chain.PENDING_BYTES_MAX < len(sink.content) < chain.PENDING_BYTES_MAX + 110_000
     assert recorder.counts["memory", "written"] + lost == 42
     assert is_chain(sink.content)
 
@@ -459,7 +466,7 @@ def test_each_sink_has_its_own_chain_and_any_may_refuse() -> None:
     st.sampled_from(["deny-writes", "deny-all", "continue"]),
 )
 def test_however_a_sink_fails_nothing_passes_unrecorded(
-    steps: list[tuple[tuple[str, str], int]], kind: type[MemorySink], on_failure: audit.OnFailure
+    steps: list[tuple[tuple[str, str], int]], kind: type[MemorySink], on_failure: chain.OnFailure
 ) -> None:
     sink = kind(room=0)
     recorder = Recorder((sink, on_failure))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sockproxy.errors import AuditRefused, ConfigError
 from sockproxy.operating.config.model import AuditConfig, CollectorConfig
 from sockproxy.operating.trails import Opened, open_trail
-from sockproxy.recording.audit import PENDING_BYTES_MAX
+from sockproxy.recording.chain import PENDING_BYTES_MAX
 from sockproxy.recording.prepared import lines
 from sockproxy.recording.sinks import journal, otlp, syslog
 from sockproxy.recording.sinks.outbox import Outbox

@@ -12,7 +12,7 @@ from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, Principal, identify
 from sockproxy.judging.policy import Decision, Effect, Reason
 from sockproxy.operating.twins import PYTHON, Twins
-from sockproxy.recording.audit import Chain
+from sockproxy.recording.chain import Chain
 from sockproxy.recording.event import completed_event, decided_event
 from sockproxy.recording.prepared import Place, prepare
 from tests.exchanges import CATALOGUE, DOCKER_CLI, LIST, MemorySink, answered, decided

@@ -18,7 +18,8 @@ from sockproxy.operating.showing import (
     shown,
     trail_told,
 )
-from sockproxy.recording.audit import AuditTrail, TrailState
+from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.chain import TrailState
 from sockproxy.recording.event import completed_event
 from sockproxy.recording.prepared import prepare
 from tests.exchanges import DENIED, DOCKER_CLI, LIST, PROFILE, START, MemorySink, answered, decided, rejected

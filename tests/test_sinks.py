@@ -5,16 +5,19 @@ import fcntl
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sockproxy.errors import AuditRefused, ConfigError
 from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.chain import Sink
 from sockproxy.recording.sinks import LINE_BYTES_MAX, STREAM_PATIENCE_MS, FileSink, StreamSink, open_sink
+from sockproxy.recording.sinks.datagram import DatagramSink, unix_socket
+from sockproxy.recording.sinks.outbox import Outbox
 from sockproxy.recording.trail import verify
-from tests.exchanges import LIST, START, decided
+from tests.exchanges import LIST, START, decided, rejected
 
 PATIENCE = STREAM_PATIENCE_MS
 KIB8 = b"x" * 8192
@@ -324,11 +327,25 @@ def test_a_reader_that_is_gone_is_a_failure(pipe: tuple[int, int]) -> None:
 def test_a_stream_is_locked_by_nobody_and_stays_open(pipe: tuple[int, int]) -> None:
     _, writer = pipe
     sink = StreamSink("-", writer)
-    sink.reopen()
-    sink.cut_fragment()
     sink.close()
     assert os.write(writer, b"still open") == 10
-    assert (sink.last_line, sink.fragment) == (b"", b"")
+
+
+NO_FILES: list[Callable[[int], Sink]] = [
+    lambda fd: StreamSink("no-file", fd),
+    lambda fd: DatagramSink("no-file", unix_socket("/nobody"), lambda line: line, lambda count: None),
+    lambda fd: Outbox("no-file", 1 << 20, lambda: None),
+]
+
+
+@pytest.mark.parametrize("new", NO_FILES, ids=["stream", "datagrams", "outbox"])
+def test_what_is_no_file_is_asked_for_none_of_its_duties(pipe: tuple[int, int], new: Callable[[int], Sink]) -> None:
+    trail = AuditTrail([(sink := new(pipe[1]), "deny-writes")], lambda flush: None, lambda sink, result, count: None)
+    trail.completed(rejected(id="a"))
+    trail.reopen()
+    (state,) = trail.states(1 << 20)
+    assert (sink.file, trail.sync()) == (None, ())
+    assert (state.began_at, state.seq, state.cut_bytes, state.last_lines) == (0, 1, 0, [])
 
 
 def test_standard_output_is_a_dash() -> None:

@@ -16,7 +16,7 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from sockproxy.recording.audit import CountEvents
+from sockproxy.recording.chain import CountEvents
 from sockproxy.recording.sinks import otlp, syslog
 from sockproxy.recording.sinks.outbox import Outbox
 

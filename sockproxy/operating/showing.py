@@ -13,7 +13,7 @@ import orjson
 
 from sockproxy.exchange import LAST_STAGES, Exchange, Served
 from sockproxy.judging.identity import Principal
-from sockproxy.recording.audit import TrailState
+from sockproxy.recording.chain import TrailState
 from sockproxy.recording.event import GENESIS, Event, chain_hash, completed_event, decided_event
 from sockproxy.recording.prepared import Place, lines
 

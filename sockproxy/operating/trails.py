@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.operating.config import AuditConfig
 from sockproxy.operating.config.model import CollectorConfig
-from sockproxy.recording.audit import AuditTrail, CountEvents, Sink
+from sockproxy.recording.audit import AuditTrail
+from sockproxy.recording.chain import CountEvents, Sink
 from sockproxy.recording.checkpoint import Seal, Terms, load_signer, name_of_trail
 from sockproxy.recording.levels import Levels
 from sockproxy.recording.prepared import Lines
-from sockproxy.recording.sinks import NO_ROTATION, FileSink, Rotation, keep_beside, open_sink, read_beside
+from sockproxy.recording.sinks import NO_ROTATION, Rotation, keep_beside, open_sink, read_beside
 
 if TYPE_CHECKING:
     import ssl
@@ -53,7 +54,7 @@ def open_trail(
         for one in audit:
             ships = shippers.get(one.file)
             sinks.append((ships.outbox if ships else _open(one, count_events), one))
-        seals = {sink.name: _seal(one, isinstance(sink, FileSink)) for sink, one in sinks if one.sign is not None}
+        seals = {sink.name: _seal(one, sink.file is not None) for sink, one in sinks if one.sign is not None}
         owed = [(sink, one.on_failure) for sink, one in sinks]
         trail = AuditTrail(owed, schedule_flush, count_events, lines=lines, levels=levels, seals=seals)
     except ConfigError:

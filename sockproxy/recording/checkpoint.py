@@ -1,6 +1,6 @@
 """Checkpoints: lines of a trail that sign all lines before them.
 
-Owns what a checkpoint says, when one is due, and its signature. Must not know sinks nor chains (`audit`). Begin at `Seal`.
+Owns what a checkpoint says, when one is due, and its signature. Must not know sinks nor chains (`chain`). Begin at `Seal`.
 Only who configures a key pays for it: `cryptography` is imported when a key is loaded.
 
 A checkpoint is a line of the trail and chained like every other, so that whoever checks the chain need not know it; its

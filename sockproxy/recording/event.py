@@ -1,7 +1,7 @@
 """What an audit event says: Exchange -> event, and the form in which events are chained.
 
-Owns the keys of a line, their values, the canonical form and its hash. Must not know sinks (`audit` decides when a line
-is written) nor files (`trail` reads them). Begin at `decided_event`.
+Owns the keys of a line, their values, the canonical form and its hash. Must not know sinks (`chain` gives a line its place
+and a sink) nor files (`trail` reads them). Begin at `decided_event`.
 
 An event is one line of JSON with the keys of `FIELDS`, sorted, so that a line is its own canonical form but for the hash
 in its middle, and needs to be serialised only once. What is not known yet, or does not exist, is null:

@@ -1,6 +1,6 @@
 """How much of which exchange is recorded: rules, the levels of the sinks, and the bodies that an event carries.
 
-Owns which rule counts and what becomes of a body that cannot be told. Must not know sinks' bytes (`audit`), what an event
+Owns which rule counts and what becomes of a body that cannot be told. Must not know sinks' bytes (`sinks`), what an event
 says beside (`event`), nor what is secret (`redaction`). Begin at `Levels.extent_of`, then `Levels.fit`.
 
 The first rule that fits says the level, and what no rule fits has the level of the sink; a sink's own level is the most that

@@ -32,7 +32,7 @@ from sockproxy.errors import BadRequestReason, EngineErrorReason
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Classified, Traffic
 from sockproxy.judging.policy import Decision, Effect, Policy
-from sockproxy.recording.audit import RESULTS
+from sockproxy.recording.chain import RESULTS
 from sockproxy.recording.metrics.exemplars import SLOW_SECONDS, Exemplars
 from sockproxy.recording.metrics.families import (
     FAMILIES,

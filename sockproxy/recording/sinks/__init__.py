@@ -1,7 +1,7 @@
 """Where audit lines go: a file, standard output.
 
 Owns bytes that must not be torn, lost in silence, or mixed with another writer's. Must not know what a line says
-(`audit`). Begin at `open_sink`.
+(`event`). Begin at `open_sink`.
 
 One trail has one writer. Several workers would not share a file: either each writes its own trail (to read them all is
 to sort by time), or they hand their events to the one process that owns the trail, and wait for its word on those that
@@ -12,7 +12,7 @@ between the two would break it.
 import os
 import stat
 
-from sockproxy.recording.audit import Sink
+from sockproxy.recording.chain import Sink
 from sockproxy.recording.sinks.file import (
     LINE_BYTES_MAX,
     NO_ROTATION,

@@ -24,10 +24,7 @@ SendLarge = Callable[[socket.socket, bytes], None]
 class DatagramSink:
     """A socket to a daemon."""
 
-    last_line = b""
-    fragment = b""
-    rotates = False
-    is_full = False
+    file = None
 
     def __init__(
         self,
@@ -54,24 +51,6 @@ class DatagramSink:
                 break
             kept += len(line) + 1
         return kept
-
-    def cut_fragment(self) -> None:
-        """There is none."""
-
-    def reopen(self) -> None:
-        """A socket is not moved away."""
-
-    def last_lines(self, bytes_max: int) -> list[bytes]:
-        """What was sent cannot be read back."""
-        return []
-
-    def rotate(self) -> bool:
-        """A socket is never full."""
-        return False
-
-    def sync(self) -> bool:
-        """What was sent is out of reach."""
-        return True
 
     def close(self) -> None:
         """Closes the socket."""

@@ -86,6 +86,11 @@ class FileSink:
             self.write = self._write_through  # type: ignore[method-assign]  # hot: chosen once, since each line comes by
         self._ends_at = _end_of_period(rotation, min(clock(), os.fstat(fd).st_mtime))
 
+    @property
+    def file(self) -> "FileSink":
+        """Itself: it can be read back, and moved away."""
+        return self
+
     def write(self, lines: bytes, *, may_wait: bool) -> int:
         """Appends; what is kept ends with a whole line. A file is always waited for."""
         written = 0

@@ -13,10 +13,7 @@ from itertools import islice
 class Outbox:
     """The queue of one collector."""
 
-    last_line = b""
-    fragment = b""
-    rotates = False
-    is_full = False
+    file = None
 
     def __init__(self, name: str, bytes_max: int, wake: Callable[[], None]) -> None:
         self.name = name
@@ -53,24 +50,6 @@ class Outbox:
         """So many of them are where they should be."""
         for _ in range(count):
             self._bytes -= len(self._lines.popleft()) + 1
-
-    def cut_fragment(self) -> None:
-        """There is none."""
-
-    def reopen(self) -> None:
-        """A collector is not moved away."""
-
-    def last_lines(self, bytes_max: int) -> list[bytes]:
-        """What is shipped cannot be read back."""
-        return []
-
-    def rotate(self) -> bool:
-        """A queue has no files."""
-        return False
-
-    def sync(self) -> bool:
-        """What is shipped is out of reach."""
-        return True
 
     def close(self) -> None:
         """What waits is still shipped, by whoever does it."""

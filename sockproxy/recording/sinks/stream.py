@@ -23,10 +23,7 @@ _STREAM_BYTES = select.PIPE_BUF
 class StreamSink:
     """Standard output, or what else cannot be taken back."""
 
-    last_line = b""
-    fragment = b""
-    rotates = False
-    is_full = False
+    file = None
 
     def __init__(self, name: str, fd: int, wait_until_writable: Callable[[int], bool] | None = None) -> None:
         """`wait_until_writable`: whether the stream takes bytes within so many milliseconds."""
@@ -53,24 +50,6 @@ class StreamSink:
         except OSError:
             return written  # a reader that is gone (EPIPE) or full (EAGAIN, where somebody made it non-blocking)
         return written
-
-    def cut_fragment(self) -> None:
-        """There is none."""
-
-    def reopen(self) -> None:
-        """A stream is not moved away."""
-
-    def last_lines(self, bytes_max: int) -> list[bytes]:
-        """What went out cannot be read back."""
-        return []
-
-    def rotate(self) -> bool:
-        """A stream is never full."""
-        return False
-
-    def sync(self) -> bool:
-        """What is written is out of reach."""
-        return True
 
     def close(self) -> None:
         """Leaves standard output open: it belongs to the process."""
