@@ -567,3 +567,14 @@ async def test_a_body_that_was_held_is_forwarded_if_nobody_asks_for_it_any_more(
         engine = await world.accept()
         assert (await engine.receive_until(HEAD_END)).endswith(b"Content-Length: %d\r\n\r\n" % len(BODY))
         assert await engine.receive(len(BODY)) == BODY
+
+
+@pytest.mark.parametrize("record", ["redact_target", "observers"])
+async def test_what_cannot_be_told_does_not_pass_and_ends_its_connection(tmp_path: Path, record: str) -> None:
+    async with open_judging(tmp_path) as world:
+        setattr(world.proxy, record, None)  # whatever is wrong with it
+        client = await world.connect()
+        await client.send(sized(BODY))
+        assert await client.receive_all() == b""
+        assert await world.endings[0].wait()
+        assert not world.engine_was_called()

@@ -25,6 +25,7 @@ from tests.streams import Peer, World, open_world, until
 HEAD_END = b"\r\n\r\n"
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 WAIT = b"POST /v1.41/containers/x/start HTTP/1.1\r\nHost: d\r\n\r\n"
+STOP = b"POST /v1.41/containers/x/stop HTTP/1.1\r\nHost: d\r\n\r\n"
 ATTACH = b"POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
@@ -215,6 +216,23 @@ async def test_the_express_way_takes_tokens_as_well() -> None:
         for expected in (200, 200, 429):
             status, _, engine = await ask(world, client, engine)
             assert status == expected
+
+
+async def test_a_token_pays_for_one_request_also_where_another_comes_before_its_answer() -> None:
+    async with open_metered(Clock(), requests_per_second=1, burst=4) as world:
+        client, engine = await world.connect(), None
+        for _ in range(2):
+            _, _, engine = await ask(world, client, engine)
+        assert engine is not None
+        await client.send(PING)  # is known by now, and goes the express way
+        await engine.receive_until(HEAD_END)
+        await client.send(STOP * 2)
+        await engine.send(OK)
+        assert await client.receive(len(OK)) == OK
+        await engine.receive_until(HEAD_END)
+        await engine.send(OK)
+        assert await client.receive(len(OK)) == OK
+        assert (await client.receive_until(HEAD_END)).startswith(b"HTTP/1.1 429 ")
 
 
 async def test_what_is_above_is_recorded_as_allowed_and_refused() -> None:

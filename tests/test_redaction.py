@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote_plus
@@ -92,6 +93,8 @@ def test_a_body_that_is_all_variables() -> None:
     assert told(["A=b"], "PluginSet") == [f"A={mark('b')}"]
 
 
+TWICE = '{"a":1,"a":2}'
+
 # (query, what is told of it)
 TARGETS = [
     ("name=web&all=1", "name=web&all=1"),
@@ -109,6 +112,8 @@ TARGETS = [
     ("unknown=", "unknown="),
     ("t=https%3A%2F%2Fu%3Ap%40h%2Fr", "t=" + quoted(f"https://{mark('u:p')}@h/r")),
     ("filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D", "filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D"),
+    ("t=a%2F%2Fb%40c%40d%2F%2Fe+f%40g%2F%2F%40", "t=" + quoted(f"a//{mark('b@c')}@d//e f@g//@")),
+    ("buildargs=%7B%22a%22%3A1%2C%22a%22%3A2%7D", f"buildargs={mark(TWICE)}"),
 ]
 
 
@@ -125,6 +130,22 @@ def test_build_arguments_keep_their_names() -> None:
         "TOKEN": mark("t"),
         "UNSET": None,
     }
+
+
+@pytest.mark.parametrize("name", ["buildargs", "outputs"])
+@pytest.mark.parametrize("depth", [200, 900, 10_000])
+def test_a_parameter_that_is_nested_deeply_is_a_secret(name: str, depth: int) -> None:
+    value = '[{"Attrs":{"a":' + "[" * depth + "]" * depth + "}}]"
+    assert REDACTOR.target(f"/build?{name}={quote_plus(value)}") == f"/build?{name}={mark(value)}"
+
+
+@pytest.mark.parametrize("text", ["@" + "/" * 250_000, "//" * 125_000, "//@" * 80_000, " //a@" * 50_000])
+def test_a_target_takes_no_longer_than_it_is_long(text: str) -> None:
+    # Where each slash begins a search to the end, it takes minutes, in which nobody else is served.
+    began_at = time.process_time()
+    REDACTOR.target(f"/build?t={quote_plus(text, safe='/@')}")
+    REDACTOR.body("ContainerCreate", {"Labels": {"a": text}})
+    assert time.process_time() - began_at < 5
 
 
 def test_a_target_without_a_query_is_the_same() -> None:

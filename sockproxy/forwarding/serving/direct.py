@@ -78,17 +78,18 @@ class Direct:
             return False  # lawful: the plain way meets it again, refuses the request and says why
         if judged is None:
             return False
-        exchange = self._begin(caller, judged)
-        if self._proxy.has_tracing:
-            judged = judged._replace(head=traced(judged.head, exchange))
+        exchange = self._proxy.new_exchange(caller.gate, caller.principal)
         try:
+            self._begin(caller, exchange, judged)
+            if self._proxy.has_tracing:
+                judged = judged._replace(head=traced(judged.head, exchange))
             self._act(express, caller, exchange, judged)
         except Exception:
             # The border for the unforeseen, as in `proxy`. Lawful: the connection ends.
             log.exception("unforeseen", extra={"exchange": exchange.id})
+            express.give_up(caller)
             if exchange.stage not in LAST_STAGES:
                 complete_as_failed(self._proxy, exchange)
-            express.give_up(caller)
         return True
 
     # --- read and judge
@@ -138,9 +139,8 @@ class Direct:
 
     # --- record and act
 
-    def _begin(self, caller: Caller, judged: _Judged) -> Exchange:
-        """The exchange of a request that came when the caller was told of it, and is decided now."""
-        exchange = self._proxy.new_exchange(caller.gate, caller.principal)
+    def _begin(self, caller: Caller, exchange: Exchange, judged: _Judged) -> None:
+        """Tells the exchange that its request came when the caller was told of it, and is decided now."""
         exchange.decided_at = exchange.received_at
         exchange.received_time -= exchange.received_at - caller.received_at
         exchange.received_at = caller.received_at
@@ -152,7 +152,6 @@ class Direct:
             bytes_max = self._proxy.limits.audited_body_bytes_max
             if extent.wants_body:
                 extent.body = judged.body if len(judged.body) <= bytes_max else above(bytes_max)
-        return exchange
 
     def _act(self, express: Express, caller: Caller, exchange: Exchange, judged: _Judged) -> None:
         judgement = judged.judgement

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sockproxy.errors import BadRequest, EngineError
 from sockproxy.exchange import Exchange, Stage
+from sockproxy.forwarding.meter import MeteredHeads
 from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.forwarding.serving.shared import Gate, Heads, Known, KnownAnswer, Proxy, Trip, heads_for
 from sockproxy.judging.catalogue import Access, Traffic
@@ -461,6 +462,8 @@ class Express:
         self._readiness.forget(caller.sock)
         if caller.line is not None:
             self._readiness.forget(caller.line.sock)
+        if outcome is not Outcome.REQUEST and isinstance(caller.heads, MeteredHeads):
+            caller.heads.take_paid()  # that was for the request that is on its way, not for one that comes behind
         self._hand_over(caller, outcome, received)
 
     def give_up(self, caller: Caller) -> None:
