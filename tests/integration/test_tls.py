@@ -16,7 +16,7 @@ from .conftest import Door
 from .dockerd import Dockerd
 from .proxy_process import ProxyProcess, free_port
 from .rootfs import IMAGE
-from .test_clients import WORK, Call, outcome, remove_leftovers
+from .test_clients import WORK, outcome, remove_leftovers
 
 CONFIG = """\
 version: 1
@@ -31,6 +31,14 @@ listeners:
       - {{match: {{tls_subject: "CN=ci-*", cidr: 127.0.0.0/8}}, policy: allow-all}}
       - {{match: {{spiffe_id: "spiffe://example.org/watch/*"}}, policy: readonly}}
 """
+
+
+OVER_TLS = (
+    *("version", "run-both-streams", "run-exit-code", "run-big-output", "run-piped", "create-start-attached", "exec"),
+    *("exec-piped", "exec-output-after-input", "logs-follow", "cp-out", "cp-in", "classic-build", "events", "networks"),
+)
+"""Of the work in `test_clients` what moves much, both ways, or ends one direction first: TLS differs in its streams, not
+in what is asked."""
 
 
 class Front(NamedTuple):
@@ -75,10 +83,10 @@ def tls_door(front: Front, builder: Certificate, folder: Path, engine: Dockerd) 
     return front.door(builder, folder)
 
 
-@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
-def test_docker_prints_the_same_over_tls(direct: Door, tls_door: Door, work: list[Call]) -> None:
+@pytest.mark.parametrize("work", OVER_TLS)
+def test_docker_prints_the_same_over_tls(direct: Door, tls_door: Door, work: str) -> None:
     remove_leftovers(direct)
-    assert outcome(tls_door, work) == outcome(direct, work)
+    assert outcome(tls_door, WORK[work]) == outcome(direct, WORK[work])
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 20_000_000])
