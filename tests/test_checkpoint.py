@@ -160,6 +160,19 @@ def test_what_a_killed_process_left_unsigned_is_signed_at_the_next_start_and_tol
     assert (report.is_whole, report.checkpoints, report.signed_late, report.signed_seq) == (True, 4, 1, 12)
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"cause":"int'], ids=["nothing", "half-a-line"])
+def test_a_new_file_without_a_whole_line_goes_on_behind_the_older_one(tmp_path: Path, keys: Keys, torn: bytes) -> None:
+    """And not behind the checkpoint that was kept: lines follow that one."""
+    path, moved = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.20250101T000000.000000Z"
+    Process(path, keys).serves(2).is_killed()
+    path.rename(moved)
+    path.write_bytes(torn)
+    Process(path, keys).serves(1).ends()
+    assert (stages(moved), stages(path)) == ("dIcdc", "SdcE")
+    report = verify([str(moved), str(path)], public_keys=[load_verifier(keys.public)])
+    assert (report.broken, report.trails, report.lines) == (None, 1, 9)
+
+
 # Who can tell
 
 

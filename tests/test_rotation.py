@@ -127,10 +127,12 @@ def test_names_of_the_same_moment_differ(path: Path) -> None:
     assert names[:2] == ["audit.jsonl.20250101T120000.000000Z", "audit.jsonl.20250101T120000.000001Z"]
 
 
-def test_the_chain_goes_on_though_a_process_ended_before_its_next_line(path: Path) -> None:
+@pytest.mark.parametrize("torn", [b"", b'{"api_ver', b"\0" * 100], ids=["nothing", "half-a-line", "zeros"])
+def test_the_chain_goes_on_though_a_process_ended_before_its_next_line_was_whole(path: Path, torn: bytes) -> None:
     first = Process(path, Rotation(1)).serves(2)
-    assert path.stat().st_size == 0
     first.sink.close()
+    assert path.stat().st_size == 0
+    path.write_bytes(torn)
     Process(path, Rotation(1)).serves(2).ends()
     assert is_whole(path.parent, 8)
 

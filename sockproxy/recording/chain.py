@@ -316,7 +316,7 @@ _BEGINNINGS = (b'{"api_version":', b'{"cause":')
 
 def _cut_fragment(sink: str, file: TrailFile) -> int:
     # A line that was not written whole was never acknowledged, nothing was done on its account. But a file whose only
-    # line looks like nothing of ours was named by mistake, and is left as it is.
+    # line looks like nothing of ours was named by mistake, and is left as it is. (One beside an older file of ours was not.)
     head = file.fragment[: len(_BEGINNINGS[0])]
     if not head:
         return 0

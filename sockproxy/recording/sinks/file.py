@@ -59,8 +59,8 @@ class FileSink:
         clock: Callable[[], float] = time.time,
         fdatasync: Callable[[int], None] = os.fdatasync,
     ) -> None:
-        """Takes over `fd`, locks it and reads its end; that of the newest older file if it is empty. Raises ConfigError, with
-        `fd` closed."""
+        """Takes over `fd`, locks it and reads its end; that of the newest older file if there is no whole line in it. Raises
+        ConfigError, with `fd` closed."""
         self.name = name
         self.rotates = bool(rotation.bytes_max or rotation.seconds)
         self._fd = fd
@@ -75,7 +75,8 @@ class FileSink:
         try:
             _lock(name, fd)
             self.last_line, self.fragment = _read_end(name, fd)
-            if not os.fstat(fd).st_size:
+            if os.fstat(fd).st_size == len(self.fragment):
+                # Nothing is whole: it was begun when the older one was moved away.
                 self.last_line = _read_end_of_older(name)
         except ConfigError:
             os.close(fd)
@@ -302,7 +303,7 @@ def _end_of_period(rotation: Rotation, begin: float) -> float:
 
 
 def _read_end_of_older(name: str) -> bytes:
-    """The last line of the newest file that was moved away by ourselves: there the chain goes on in an empty one."""
+    """The last line of the newest file that was moved away by ourselves, which one without a whole line goes on behind."""
     newest = older.newest(name)
     if newest is None:
         return b""
