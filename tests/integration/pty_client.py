@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .conftest import Door
 
-READ_SECONDS = 15.0
+READ_SECONDS = 30.0
 
 
 class Terminal:
@@ -45,6 +46,18 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         """The kernel tells the client by SIGWINCH, as when a window is dragged."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize_until(self, rows: int, columns: int, end: bytes) -> None:
+        """Resizes until the screen has shown `end`. A client listens for new sizes only a while after it has told its first
+        one, so it is told again (and reads then what the size is now)."""
+        self.resize(rows, columns)
+        seen = b""
+        deadline = time.monotonic() + READ_SECONDS
+        while end not in seen:
+            assert time.monotonic() < deadline, f"{end!r} did not come: {seen!r}"
+            self._process.send_signal(signal.SIGWINCH)
+            self.shows(end, 0.1)
+            seen += self.shown
 
     def send(self, keys: bytes) -> None:
         os.write(self._ours, keys)

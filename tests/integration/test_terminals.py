@@ -1,5 +1,6 @@
 """Recorded sessions of docker's own client: what it showed is what is played back."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -53,23 +54,35 @@ def was_recorded(proxy: ProxyProcess) -> bool:
     return any(event.get("recording") for event in proxy.events())
 
 
+def sizes(proxy: ProxyProcess) -> list[str]:
+    """The sizes of the terminal in the one session that there is."""
+    (file,) = (Path(proxy.audit).parent / "sessions").iterdir()
+    events = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    return [data for _, kind, data in events if kind == "r"]
+
+
+WATCH_SIZE = b"until stty size | grep '%d %d'; do sleep 0.02; done\r"
+
+
 def test_a_shell_in_a_terminal(recording: ProxyProcess, door: Door) -> None:
     container = door.api.run("sleep", "1000")
     with Terminal(door, "exec", "-it", "-e", "PS1=$ ", container, "sh", rows=33, columns=99) as terminal:
         terminal.read_until(b"$ ")
-        terminal.send(b"stty size\r")
-        terminal.read_until(b"33 99")
-        terminal.resize(40, 120)
+        terminal.send(WATCH_SIZE % (33, 99))
+        terminal.read_until(b"\n33 99\r\n")
+        terminal.send(WATCH_SIZE % (40, 120))
+        terminal.resize_until(40, 120, b"\n40 120\r\n")
+        # It is recorded when the engine has answered, and the shell may be faster.
+        eventually(lambda: "120x40" in sizes(recording))
         terminal.send(b"echo hel''lo\r")
-        terminal.read_until(b"hello")
+        terminal.read_until(b"\nhello\r\n")
         terminal.send(b"exit\r")
         eventually(lambda: was_recorded(recording))
     shown = replayed(recording, "ExecStart")
-    assert "33 99\n" in shown
+    assert "\n33 99\n" in shown
+    assert "\n40 120\n" in shown
     assert "\nhello\n" in shown
-    (file,) = (Path(recording.audit).parent / "sessions").iterdir()
-    sizes = [line for line in file.read_text().splitlines() if '"r"' in line]
-    assert ['"99x33"' in sizes[0], '"120x40"' in sizes[-1]] == [True, True]
+    assert [sizes(recording)[0], sizes(recording)[-1]] == ["99x33", "120x40"]
 
 
 def test_output_without_a_terminal(recording: ProxyProcess, door: Door) -> None:
