@@ -318,6 +318,23 @@ def test_spread(args: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "facts"),
+    [
+        ("uid=1000,tls_subject=CN=ci-7", {"uid": 1000, "tls_subject": "CN=ci-7"}),
+        (
+            "tls_subject=CN=ci-7,O=Example,address=192.0.2.7",
+            {"tls_subject": "CN=ci-7,O=Example", "address": "192.0.2.7:0"},
+        ),
+        ("tls_subject=UID=7,CN=ci", {"tls_subject": "UID=7,CN=ci"}),
+        ("exe=/srv/a,b", {"exe": "/srv/a,b"}),
+        ("spiffe_id=spiffe://example.org/ci,uid=0", {"tls_sans": ("URI:spiffe://example.org/ci",), "uid": 0}),
+    ],
+)
+def test_facts_may_stand_behind_commas(word: str, facts: dict[str, Any]) -> None:
+    assert parameters.parse_facts([word]) == facts
+
+
+@pytest.mark.parametrize(
     ("words", "peer"),
     [
         ([], Peer("command line", "unix")),

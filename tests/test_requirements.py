@@ -230,6 +230,8 @@ WRONG = [
     ("capabilities", [""]),
     ("devices", ["fuse"]),
     ("devices", ["/dev/../x"]),
+    ("devices", ["/dev/fuse:rwm"]),
+    ("devices", ["/dev/fuse:/dev/fuse"]),
     ("ports", ["80-"]),
     ("ports", ["90-80"]),
     ("ports", ["0"]),
@@ -240,8 +242,8 @@ WRONG = [
     ("ports", ["::1:80"]),
     ("ports", ["80/icmp"]),
     ("ports", [""]),
-    ("memory_max", "512"),
-    ("memory_max", "512mb"),
+    ("memory_max", "512x"),
+    ("memory_max", "5ib"),
     ("memory_max", "0MiB"),
 ]
 
@@ -254,6 +256,8 @@ def test_what_can_never_fit_is_told_when_it_is_made(key: str, value: Any) -> Non
 
 def test_sizes() -> None:
     assert [parse_size(f"2{unit}") for unit in ("B", "KiB", "MiB", "GiB", "TiB")] == [2 * 1024**n for n in range(5)]
+    # go-units, RAMInBytes, by which the docker command reads --memory
+    assert {parse_size(text) for text in ("536870912", "512m", "512M", "512mb", "512MB", "512Mi", "512mib")} == {2**29}
 
 
 # How a file says them

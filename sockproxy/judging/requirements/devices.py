@@ -5,6 +5,7 @@ the API has it (`c 10:229 rwm`), a request to a driver by the driver's name (`re
 system: a path may be a link, or a directory, which gives all devices below it. Begin at `_asked`.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -39,9 +40,12 @@ def make_devices(patterns: Iterable[str], _others: Collection[str] = ()) -> Chec
     return check
 
 
+_PATH_AND_MORE = re.compile(r":(?:/.*|[rwm]{1,3})\Z")  # as the docker command takes a device; here it would fit nothing
+
+
 def _is_form(pattern: str) -> bool:
     if pattern.startswith("/"):
-        return clean(pattern) == pattern
+        return clean(pattern) == pattern and not _PATH_AND_MORE.search(pattern)
     return pattern.startswith(_REQUEST) or pattern[:2] in ("a ", "b ", "c ")
 
 

@@ -24,11 +24,11 @@ from sockproxy.judging.requirements.wording import shown
 
 OPERATIONS = frozenset({CREATE, START, UPDATE, *SERVICES})
 
-SIZE = r"[1-9][0-9]{0,14}(?:B|KiB|MiB|GiB|TiB)"
-"""A size, as in 512MiB."""
+SIZE = r"[1-9][0-9]{0,14}(?:[bB]|[kKmMgGtT][iI]?[bB]?)?"
+"""A size, as in 512MiB, or however else the docker command takes one."""
 
 _SIZE = re.compile(SIZE)
-_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 _NANO = 10**9
 _PERIOD = 100_000  # microseconds; what the kernel takes where a quota stands without a period
@@ -38,8 +38,9 @@ def parse_size(text: str) -> int:
     """Bytes of a size; raises ValueError for what is none."""
     if not _SIZE.fullmatch(text):
         raise ValueError(f"{shown(text)} is no size, as 512MiB is one")
-    number = text.rstrip("BKMGTi")
-    return int(number) * _UNITS[text[len(number) :]]
+    number = text.lower().rstrip("ib")
+    unit = number.lstrip("0123456789")
+    return int(number.removesuffix(unit)) * _UNITS[unit]
 
 
 def make_memory(size: str, _others: Collection[str] = ()) -> Check:

@@ -107,7 +107,7 @@ def complete_words(context: click.Context, parameter: click.Parameter, begun: st
     "facts",
     multiple=True,
     metavar="K=V...",
-    help=f"What is known of who asks. Keys: {', '.join(parameters.FACTS)}.",
+    help=f"What is known of who asks, behind blanks or commas. Keys: {', '.join(parameters.FACTS)}.",
 )
 @click.option(
     "--audit",

@@ -5,7 +5,7 @@ functions raise `click.BadParameter`, which ends with exit code 2; `complete_` f
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -85,8 +85,8 @@ def parse_peer(words: Iterable[str]) -> Peer:
 def parse_facts(words: Iterable[str]) -> dict[str, Any]:
     """What is said of who asks, by the names of a peer's facts."""
     facts: dict[str, Any] = {}
-    for key, value in map(_parse_fact, words):
-        if key == "tls_san":  # of which a certificate may have several
+    for key, value in map(_parse_fact, _apart(words)):
+        if key in ("tls_san", "spiffe_id"):  # of which a certificate may have several
             facts["tls_sans"] = (*facts.get("tls_sans", ()), value)
         elif key == "container_label":  # and a container of these
             facts["container_labels"] = (*facts.get("container_labels", ()), value)
@@ -176,6 +176,12 @@ def _parse_kind(text: str) -> str:
     return text
 
 
+def _apart(words: Iterable[str]) -> Iterator[str]:
+    """The words, and those that stand behind a comma in one: `uid=1000,tls_subject=CN=ci-7,O=Example` are two."""
+    for word in words:
+        yield from _NEXT_FACT.split(word)
+
+
 def _parse_fact(word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals:
@@ -202,6 +208,10 @@ def _parse_san(text: str) -> str:
     return str(parse_key("tls_san", text))
 
 
+def _parse_spiffe_id(text: str) -> str:
+    return f"URI:{parse_key('spiffe_id', text)}"
+
+
 def _parse_label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
@@ -222,7 +232,11 @@ FACTS: dict[str, Callable[[str], Any]] = {
     "container_label": _parse_label,
     "tls_subject": str,
     "tls_san": _parse_san,
+    "spiffe_id": _parse_spiffe_id,
     "tls_fingerprint": _parse_fingerprint,
     "address": _parse_address,
 }
 """What `--as` can say of who asks, and how its value is read; the words are those of the audit event and of a match."""
+
+_NEXT_FACT = re.compile(f",(?=(?:{'|'.join(FACTS)})=)")
+"""A certificate's subject has commas, too; no part of it is called like a key, since the names of its parts are in capitals."""

@@ -23,6 +23,7 @@ from sockproxy.operating.config.shapes import (
     NameOrNumber,
     Number,
     Text,
+    asked,
     key,
 )
 
@@ -62,6 +63,7 @@ class RuleDocument:
         Keys(RequireDocument, REQUIRE_TITLE),
         "What a request has to be like for an allow rule to allow it; all of it has to be met.",
         default=None,
+        when_null="is empty: it would require nothing",
     )
     reason: str | None = key(TEXT, "Why, in one line; a denied client is told.", default=None)
     record: bool = key(
@@ -125,7 +127,7 @@ class PolicyDocument:
 class ContainerDocument:
     """Which container a client is in, as the engine knows it. All that stands here has to hold."""
 
-    name: str | None = key(TEXT, "A pattern over its name.", default=None)
+    name: str | None = asked(TEXT, "A pattern over its name.")
     labels: Mapping[str, str] = key(
         Named(Text(is_empty_right=True), "(?s).+", "expected the name of a label"),
         "Labels that it has: their names, and patterns over their values.",
@@ -137,43 +139,40 @@ class ContainerDocument:
 class MatchDocument:
     """Who somebody is. All that stands here has to hold; what is not known of a peer does not."""
 
-    uid: str | int | None = key(NameOrNumber(), "The user of a unix peer, by name or number.", default=None)
-    gid: str | int | None = key(
-        NameOrNumber(), "The group that a unix peer's process runs with, by name or number.", default=None
-    )
-    exe: str | None = key(
-        TEXT, "A pattern over the path of a unix peer's executable; * includes slashes.", default=None
-    )
-    container: str | ContainerDocument | None = key(
+    uid: str | int | None = asked(NameOrNumber(), "The user of a unix peer, by name or number.")
+    gid: str | int | None = asked(NameOrNumber(), "The group that a unix peer's process runs with, by name or number.")
+    exe: str | None = asked(TEXT, "A pattern over the path of a unix peer's executable; * includes slashes.")
+    container: str | ContainerDocument | None = asked(
         Either(TEXT, Keys(ContainerDocument, "Container")),
         "The container: its id, 12 digits or more of it, or a pattern; or keys, what the engine says of it.",
-        default=None,
     )
-    tls_subject: str | None = key(
+    tls_subject: str | None = asked(
         TEXT,
         "The subject of the client's certificate: a pattern over one attribute (CN=ci-*), or over all of them, part by "
         "part, as RFC 4514 writes them (CN=ci-*,O=Example).",
-        default=None,
     )
-    tls_san: str | None = key(
+    tls_san: str | None = asked(
         TEXT,
         "A pattern over an alternative name of the client's certificate, with its kind: DNS:*.example.com.",
-        default=None,
     )
-    spiffe_id: str | None = key(TEXT, "A pattern over the SPIFFE id: spiffe://example.org/ci/*.", default=None)
-    tls_fingerprint: str | None = key(
+    spiffe_id: str | None = asked(TEXT, "A pattern over the SPIFFE id: spiffe://example.org/ci/*.")
+    tls_fingerprint: str | None = asked(
         Text("expected the SHA-256 of a certificate in quotes"),
         "The SHA-256 of the client's certificate, in hexadecimal.",
-        default=None,
     )
-    cidr: str | None = key(TEXT, "The network of a tcp peer's address: 10.0.0.0/8.", default=None)
+    cidr: str | None = asked(TEXT, "The network of a tcp peer's address: 10.0.0.0/8.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientDocument:
     """Some of a listener's clients, and the policy that they meet."""
 
-    match: MatchDocument | None = key(Keys(MatchDocument, "Match"), "Who they are. Default: everybody.", default=None)
+    match: MatchDocument | None = key(
+        Keys(MatchDocument, "Match"),
+        "Who they are. Default: everybody.",
+        default=None,
+        when_null="asks nothing; to mean everybody, leave it out",
+    )
     policy: str = key(TEXT, _POLICY_REFERENCE)
     limits: ClientLimits | None = key(
         Keys(ClientLimits, "Client limits"),

@@ -46,13 +46,13 @@ def read_match(path: Path, document: MatchDocument | None, findings: Findings) -
             asked.append((key, parse_key(key, _number_of(key, value))))
         except ValueError as error:
             findings.add(place, str(error))
-    if not _given(document):
+    if not _given(document) and not findings.is_told_below(path):
         findings.add(path, "asks nothing; to mean everybody, leave it out")
     return Match(tuple(asked))
 
 
 def _resident(path: Path, document: ContainerDocument, findings: Findings) -> Resident:
-    if not (document.name or document.labels):
+    if not (document.name or document.labels or findings.is_told_below(path)):
         findings.add(path, 'asks nothing; to mean any container, write "*" in its place')
     labels = tuple(sorted(document.labels.items()))
     for one in (document.name or "", *(text for label in labels for text in label)):

@@ -228,7 +228,7 @@ class _Compilation:
         values = {name: _plain(value) for name, value in values.items() if value is not None}
         if effect == "deny":
             self.findings.add(path, "only an allow rule can require something")
-        elif not values:
+        elif not values and not self.findings.is_told_below(path):
             self.findings.add(path, "is empty: it would require nothing")
         beside = values.keys() | {f"query.{name}" for name in values.get("query", ())}
         required = []
@@ -239,13 +239,15 @@ class _Compilation:
                 message = f"makes no sense for {shortened(senseless)}; it is for {shortened(sorted(meant))}"
                 self.findings.add((*path, name), message)
                 continue
+            if not value and self.findings.is_told_below((*path, name)):
+                continue
             try:
                 check = kind.make(value, beside - {name})
             except ValueError as error:
                 self.findings.add((*path, name), str(error))
                 continue
             required.append(Requirement(name, value, check, kind.reads_body(value)))
-        self.advise(path, values)
+        self.advise(path, {one.key: one.value for one in required})
         return tuple(required)
 
     def check_fields(self, path: Path, required: Sequence[Requirement], operations: frozenset[str]) -> None:

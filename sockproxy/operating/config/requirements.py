@@ -10,30 +10,38 @@ from types import MappingProxyType
 from typing import Literal
 
 from sockproxy.judging.requirements.resources import SIZE
-from sockproxy.operating.config.shapes import Choice, Flag, Keys, ListOf, Named, Number, Text, key
+from sockproxy.operating.config.shapes import Choice, Flag, Keys, ListOf, Named, Number, Text, asked
 
 _NOTHING_FITS = "is empty: nothing would fit; leave the key out to require nothing"
 
-PATTERN = Text("expected a pattern", is_empty_right=True)
+PATTERN = Text("expected a pattern", number="", is_empty_right=True)
 PATTERNS = ListOf(PATTERN)
 _EXPRESSION_CHARACTERS_MAX = 4096
 """Of an expression: two pages, more than anybody reads."""
 
-_SOME = ListOf(Text("expected a pattern"), when_empty=_NOTHING_FITS)
-_LABELS = Named(PATTERN, r"[!-~]{1,255}", "the name of a label has up to 255 visible characters")
-_PARAMETERS = Named(PATTERN, r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a parameter has letters, digits, - and _")
+_SOME = ListOf(Text("expected a pattern", number=""), when_empty=_NOTHING_FITS)
+_IMAGES = _SOME._replace(form="expected a list of patterns (`image_digest: true` beside it asks for digests)")
+_LABELS = Named(
+    PATTERN, r"[!-~]{1,255}", "the name of a label has up to 255 visible characters", example='{owner: ci, stage: "*"}'
+)
+_PARAMETERS = Named(
+    PATTERN,
+    r"[A-Za-z][A-Za-z0-9_-]{0,63}",
+    "the name of a parameter has letters, digits, - and _",
+    example="{signal: SIGTERM}",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetDocument:
     """What an object that is there has to be like. One key at least; all have to hold."""
 
-    labels: Mapping[str, str] | None = key(
-        _LABELS, "Labels that it carries, and what their values may be: A|B is either.", default=None
+    labels: Mapping[str, str] | None = asked(
+        _LABELS, "Labels that it carries, and what their values may be: A|B is either."
     )
-    names: tuple[str, ...] | None = key(_SOME, "What it may be called: a container, volume or network.", default=None)
-    images: tuple[str, ...] | None = key(
-        _SOME, "What an image may be called, or the image that a container was made of.", default=None
+    names: tuple[str, ...] | None = asked(_SOME, "What it may be called: a container, volume or network.")
+    images: tuple[str, ...] | None = asked(
+        _SOME, "What an image may be called, or the image that a container was made of."
     )
 
 
@@ -41,102 +49,80 @@ class TargetDocument:
 class RequireDocument:
     """What a request has to be like for the rule to allow it. All that is required has to be met."""
 
-    pod_security: Literal["baseline", "restricted"] | None = key(
+    pod_security: Literal["baseline", "restricted"] | None = asked(
         Choice(("baseline", "restricted")),
         "The Kubernetes Pod Security Standards, carried over to what the engine can be asked for (docs/pod-security.md). Other "
         "keys that stand beside it say more of their fields than it does, and take those over.",
-        default=None,
     )
-    bind_sources: tuple[str, ...] | None = key(
+    bind_sources: tuple[str, ...] | None = asked(
         PATTERNS,
         "The host's paths that may be mounted, by Binds, Mounts or the options of a local volume. In a pattern * takes one "
         "part of a path and ** any number; /srv/** is what is below /srv, and not /srv itself. An empty list allows none.",
-        default=None,
     )
-    read_only_binds: bool | None = key(
-        Flag(), "true: what is mounted of the host must be mounted for reading only.", default=None
-    )
-    images: tuple[str, ...] | None = key(
-        _SOME,
+    read_only_binds: bool | None = asked(Flag(), "true: what is mounted of the host must be mounted for reading only.")
+    images: tuple[str, ...] | None = asked(
+        _IMAGES,
         "The images that may be used, pulled, pushed or made, by their full names: busybox is "
         "docker.io/library/busybox:latest, in patterns as well. * takes no /, : or @; ** takes all; the tag * takes digests, "
         "too.",
-        default=None,
     )
-    image_digest: bool | None = key(
-        Flag(), "true: images must be named with a digest, as NAME@sha256:...", default=None
+    image_digest: bool | None = asked(Flag(), "true: images must be named with a digest, as NAME@sha256:...")
+    names: tuple[str, ...] | None = asked(
+        _SOME, "The names that a new container, volume, network, service, secret or config may have."
     )
-    names: tuple[str, ...] | None = key(
-        _SOME, "The names that a new container, volume, network, service, secret or config may have.", default=None
+    labels: Mapping[str, str] | None = asked(
+        _LABELS, "Labels that a new object must carry, and what their values may be: A|B is either."
     )
-    labels: Mapping[str, str] | None = key(
-        _LABELS, "Labels that a new object must carry, and what their values may be: A|B is either.", default=None
-    )
-    networks: tuple[str, ...] | None = key(
+    networks: tuple[str, ...] | None = asked(
         PATTERNS,
         "The networks that may be joined. What is not named is bridge. host and container:NAME have to be listed as such.",
-        default=None,
     )
-    runtimes: tuple[str, ...] | None = key(PATTERNS, 'The runtimes; "" is the engine\'s own choice.', default=None)
-    users: tuple[str, ...] | None = key(
+    runtimes: tuple[str, ...] | None = asked(PATTERNS, 'The runtimes; "" is the engine\'s own choice.')
+    users: tuple[str, ...] | None = asked(
         PATTERNS,
         'Users, as USER or USER:GROUP; "" is the user that the image (for an exec, the container) has.',
-        default=None,
     )
-    log_drivers: tuple[str, ...] | None = key(PATTERNS, 'Log drivers; "" is the engine\'s default.', default=None)
-    volume_drivers: tuple[str, ...] | None = key(
-        PATTERNS, "Drivers of volumes; where none is named it is local.", default=None
-    )
-    capabilities: tuple[str, ...] | None = key(
+    log_drivers: tuple[str, ...] | None = asked(PATTERNS, 'Log drivers; "" is the engine\'s default.')
+    volume_drivers: tuple[str, ...] | None = asked(PATTERNS, "Drivers of volumes; where none is named it is local.")
+    capabilities: tuple[str, ...] | None = asked(
         PATTERNS,
         "Capabilities that may be added, with or without CAP_, in any case. Privileged is all of them. An empty list "
         "allows none.",
-        default=None,
     )
-    devices: tuple[str, ...] | None = key(
+    devices: tuple[str, ...] | None = asked(
         PATTERNS,
         'Devices: host paths, rules of the device cgroup ("c 10:229 rwm"), requests by driver ("request:nvidia"). '
         "Privileged is none of them. An empty list allows none.",
-        default=None,
     )
-    sysctls: tuple[str, ...] | None = key(
-        PATTERNS, "Names of sysctls that may be set. An empty list allows none.", default=None
-    )
-    ports: tuple[str, ...] | None = key(
+    sysctls: tuple[str, ...] | None = asked(PATTERNS, "Names of sysctls that may be set. An empty list allows none.")
+    ports: tuple[str, ...] | None = asked(
         PATTERNS,
         "Ports of the host, as [ADDRESS:]PORTS[/PROTOCOL]. Only * takes a port that the engine chooses. An empty list "
         "allows none.",
-        default=None,
     )
-    memory_max: str | None = key(
-        Text("expected a size, as in 512MiB", pattern=SIZE, number="a number where a size belongs, as in 512MiB"),
-        "Memory has to be limited, to at most that. Units: B, KiB, MiB, GiB, TiB.",
-        default=None,
+    memory_max: str | None = asked(
+        Text("expected a size, as in 512MiB", pattern=SIZE, number=""),
+        "Memory has to be limited, to at most that: bytes, or with a unit: KiB, MiB, GiB, TiB. As to `docker run --memory`, "
+        "k, m, g and t are the same, with b or without, in any case: 512m is 512MiB.",
     )
-    cpus_max: float | None = key(
+    cpus_max: float | None = asked(
         Number(is_whole=False),
         "CPU time has to be limited, to at most that many CPUs; 1.5 is one and a half.",
-        default=None,
     )
-    pids_max: int | None = key(
-        Number(is_whole=True), "The number of processes has to be limited, to at most that.", default=None
-    )
-    query: Mapping[str, str] | None = key(
+    pids_max: int | None = asked(Number(is_whole=True), "The number of processes has to be limited, to at most that.")
+    query: Mapping[str, str] | None = asked(
         _PARAMETERS,
         "What the values of parameters may be: A|B is either, and an empty alternative is an absent parameter.",
-        default=None,
     )
-    expression: str | None = key(
+    expression: str | None = asked(
         Text("expected an expression", length_max=_EXPRESSION_CHARACTERS_MAX),
         "A condition in CEL, as in Kubernetes' admission policies, over request, principal, operation, resource, query and "
         "body. It has to be true; what is false, an error or costs too much is denied.",
-        default=None,
     )
-    target: TargetDocument | None = key(
+    target: TargetDocument | None = asked(
         Keys(TargetDocument, "Target"),
         "What the container, image, volume or network that a request acts on has to be like, as the engine says when it is "
         "asked: its labels, its names, its images. An exec instance is judged by its container.",
-        default=None,
     )
 
 

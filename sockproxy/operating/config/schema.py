@@ -72,6 +72,8 @@ def _property(key: Key, definitions: dict[str, Any]) -> dict[str, Any]:
     described = {"description": key.description}
     if key.is_required:
         return described | _say(key.shape, definitions)
+    if key.when_null:
+        return described | _say(key.shape, definitions)
     if key.default is None:
         return described | {"default": None, "anyOf": [_say(key.shape, definitions), {"type": "null"}]}
     default = {ListOf: list, Named: dict}.get(type(key.shape), lambda value: value)(key.default)
@@ -80,9 +82,10 @@ def _property(key: Key, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _say(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
     match shape:
-        case Text(pattern=pattern, length_max=length_max, is_empty_right=is_empty_right):
+        case Text(pattern=pattern, length_max=length_max, number=number, is_empty_right=is_empty_right):
             said: dict[str, Any] = {"pattern": pattern} if pattern else {} if is_empty_right else {"minLength": 1}
-            return {"type": "string"} | said | ({"maxLength": length_max} if length_max else {})
+            said |= {"maxLength": length_max} if length_max else {}
+            return {"type": "string" if number else ["string", "number"]} | said
         case NameOrNumber():
             return {"type": ["string", "integer"]}
         case Choice(words=words):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Text(NamedTuple):
-    """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number. Empty text
-    is wrong unless it is said to be right."""
+    """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number, which is
+    taken as it is written where that is "". Empty text is wrong unless it is said to be right."""
 
     form: str = "expected text"
     pattern: str = ""
@@ -55,6 +55,7 @@ class ListOf(NamedTuple):
 
     item: "Shape"
     when_empty: str = ""
+    form: str = "expected a list"
 
 
 class Named(NamedTuple):
@@ -63,6 +64,7 @@ class Named(NamedTuple):
     item: "Shape"
     pattern: str
     form: str
+    example: str = ""
 
 
 class Keys(NamedTuple):
@@ -91,6 +93,8 @@ class Key(NamedTuple):
     default: Any
     attribute: str
     """What the model calls it: the key itself, but for words of Python's."""
+    when_null: str
+    """What is wrong with null; "" takes it as if the key were not there, where the default is None."""
 
     @property
     def is_required(self) -> bool:
@@ -98,15 +102,20 @@ class Key(NamedTuple):
         return self.default is MISSING
 
 
-def key(shape: Shape, description: str, default: Any = MISSING, *, name: str = "") -> Any:
+def key(shape: Shape, description: str, default: Any = MISSING, *, name: str = "", when_null: str = "") -> Any:
     """The field of a dataclass for this key. `default` is a value, or what makes one that can be changed; `name` is the key
     where it cannot be the field's name."""
-    metadata = {"shape": shape, "description": description, "name": name}
+    metadata = {"shape": shape, "description": description, "name": name, "when_null": when_null}
     return (
         field(default_factory=default, metadata=metadata)
         if callable(default)
         else field(default=default, metadata=metadata)
     )
+
+
+def asked(shape: Shape, description: str) -> Any:
+    """The same of a key that asks for something if it is there: one whose value was forgotten would let everything pass."""
+    return key(shape, description, None, when_null="is empty: it would require nothing; leave the key out to mean that")
 
 
 @cache
@@ -119,6 +128,7 @@ def keys_of(model: type) -> Mapping[str, Key]:
                 one.metadata.get("description", ""),
                 one.default if one.default_factory is MISSING else one.default_factory(),
                 one.name,
+                one.metadata.get("when_null", ""),
             )
             for one in fields(model)
         }

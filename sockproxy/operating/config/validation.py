@@ -17,6 +17,7 @@ from sockproxy.operating.config.shapes import (
     Constant,
     Either,
     Flag,
+    Key,
     Keys,
     ListOf,
     Named,
@@ -29,6 +30,9 @@ from sockproxy.operating.config.shapes import (
 )
 from sockproxy.operating.config.source import Node, Source
 from sockproxy.operating.config.wording import Path, did_you_mean, key_of, nearest, quoted
+
+_QUOTED_NUMBERS = (r"[0-9]{1,15}(?:\.[0-9]{1,15})?", r"[0-9]{1,15}")
+"""Of any number, and of a whole one."""
 
 
 class Advice(NamedTuple):
@@ -63,6 +67,11 @@ class Findings:
         finding = self._finding(path, message)
         if finding not in self.found[-2:]:  # a union of types fails once for each of them
             self.found.append(finding)
+
+    def is_told_below(self, path: Path) -> bool:
+        """Whether something in there is wrong: what is empty now may be so because that was cut out."""
+        place = f"{key_of(self.place_of(path))}."
+        return any(one.file == self.file and one.key.startswith(place) for one in self.found)
 
     def advise(self, kind: Literal["note", "warning"], path: Path, message: str) -> None:
         """Adds what makes nothing wrong."""
@@ -156,7 +165,9 @@ class _Reader:
 
     def read_items(self, shape: ListOf, node: Node) -> _Read | None:
         if not isinstance(node.value, list):
-            return self.cut(node, f"expected a list, not {_shown(node)}")
+            is_one = isinstance(shape.item, Text) and isinstance(node.value, str | int | float)
+            hint = f"; write [{_shown(node)}]" if is_one else ""
+            return self.cut(node, f"{shape.form}, not {_shown(node)}{hint}")
         if not node.value and shape.when_empty:
             return self.cut(node, shape.when_empty)
         read = [one for one in (self.read(shape.item, item) for item in node.value) if one is not None]
@@ -166,7 +177,8 @@ class _Reader:
 
     def read_named(self, shape: Named, node: Node) -> _Read | None:
         if not isinstance(node.value, dict):
-            return self.cut(node, f"expected keys with values, not {_shown(node)}")
+            example = f", as in {shape.example}" if shape.example else ""
+            return self.cut(node, f"expected keys with values{example}, not {_shown(node)}")
         values: dict[str, object] = {}
         kept: dict[str, Node] = {}
         for name, child in node.value.items():
@@ -189,14 +201,18 @@ class _Reader:
         for name, key in known.items():
             if name in entries:
                 entry = entries[name]
-                is_null = entry.value is None and key.default is None
-                read = _Read(None, entry) if is_null else self.read(key.shape, entry)
+                read = self.read_entry(key, entry)
                 if read is not None:
                     values[key.attribute], kept[name] = read
             elif key.is_required:
                 self.findings.add((*node.path, name), "is missing")
             is_whole = is_whole and (key.attribute in values or not key.is_required)
         return _Read(shape.model(**values), Node(node.path, node.line, kept)) if is_whole else None
+
+    def read_entry(self, key: Key, entry: Node) -> _Read | None:
+        if entry.value is not None or key.default is not None:
+            return self.read(key.shape, entry)
+        return self.cut(entry, key.when_null) if key.when_null else _Read(None, entry)
 
     def known_entries(self, known: tuple[str, ...], entries: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
         """The entries under the keys that are meant; what is unknown is told."""
@@ -230,7 +246,9 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
         case Number():
             kind = "a whole number" if shape.is_whole else "a number"
             if type(value) is not int and (shape.is_whole or type(value) is not float or not math.isfinite(value)):
-                return f"expected {kind}, not {_shown(node)}"
+                is_quoted = isinstance(value, str) and re.fullmatch(_QUOTED_NUMBERS[shape.is_whole], value)
+                hint = f"; write it without quotes: {value}" if is_quoted else ""
+                return f"expected {kind}, not {_shown(node)}{hint}"
             return f"expected 0 or more, not {_shown(node)}" if value < 0 else ""
         case Constant():
             # Neither true nor 1.0, which are equal to 1.
@@ -243,9 +261,13 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
 def _what_is_wrong_with_text(shape: Text, node: Node) -> str:
     value = node.value
     if type(value) in (int, float):
-        return f'{shape.number}; write it in quotes: "{node.text}"'
+        if shape.number:
+            return f'{shape.number}; write it in quotes: "{node.text}"'
+        value = node.text
     if value == "" and shape.is_empty_right:
         return ""
+    if isinstance(value, bool) and not shape.number:
+        return f'{shape.form}, not {_shown(node)}; write it in quotes: "{node.text}"'
     if not isinstance(value, str) or not value or not re.fullmatch(shape.pattern or ".*", value, re.DOTALL):
         return f"{shape.form}, not {_shown(node)}"
     if shape.length_max is not None and len(value) > shape.length_max:
@@ -254,6 +276,8 @@ def _what_is_wrong_with_text(shape: Text, node: Node) -> str:
 
 
 def _value(shape: Single, node: Node) -> object:
+    if isinstance(shape, Text):
+        return node.text
     is_time = isinstance(shape, Number) and not shape.is_whole
     return float(node.value) if is_time and isinstance(node.value, int) else node.value
 

@@ -12,7 +12,9 @@ _QUOTED_CHARACTERS_MAX = 60  # a line of a terminal; what is wrong shows at the 
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word that was meant, if one is near; upper and lower case count as one. Of equally near ones the first."""
+    """The word that was meant, if one is near; upper and lower case count as one. Of equally near ones the first. Else one
+    that it is a part of."""
+    words = tuple(words)
     typed = word[:_QUOTED_CHARACTERS_MAX].lower()
     distance_max = max(1, len(typed) // 3)
     best: str | None = None
@@ -20,7 +22,12 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
         distance = _distance(typed, candidate.lower(), distance_max)
         if distance <= distance_max:
             best, distance_max = candidate, distance - 1
-    return best
+    return best or next((candidate for candidate in words if _is_part(typed, candidate.lower())), None)
+
+
+def _is_part(typed: str, word: str) -> bool:
+    """Whether it is one of the parts of a name, in the singular or plural: `spiffe` of `spiffe_id`."""
+    return typed.removesuffix("s") in (part.removesuffix("s") for part in word.split("_"))
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

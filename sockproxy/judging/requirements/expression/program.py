@@ -120,14 +120,22 @@ _ERROR = re.compile(r"ERROR: <input>:(-?[0-9]+):(-?[0-9]+): (.*)")
 _NOISE = re.compile(r"^[A-Z_]+: | \(in container ''\)| \[[A-Z_]+\]$|,? expecting .*$|\n.*", re.DOTALL)
 
 
+_HINTS: Mapping[str, str] = {
+    "undeclared reference": f"; the variables are {', '.join(sorted(VARIABLES))}",
+    "list(string)": "; a parameter is the list of its values, as in query.force[0] == '1'",
+    "map(string, dyn)": "; a variable is asked for its fields, as in operation.id == 'ContainerCreate'",
+}
+"""What is in an error -> what helps."""
+
+
 def _fault(text: str) -> str:
     """The first of the library's errors, in one line."""
     found = _ERROR.search(text)
     line, column, told = found.groups() if found else ("", "", text)
     told = _NOISE.sub("", told)
     place = f"line {line}, column {column}: " if int(line or 0) > 0 else ""
-    variables = f"; the variables are {', '.join(sorted(VARIABLES))}" if "undeclared reference" in told else ""
-    return f"is no CEL: {place}{told}{variables}"
+    hint = next((hint for sign, hint in _HINTS.items() if sign in told), "")
+    return f"is no CEL: {place}{told}{hint}"
 
 
 def _check_macros(tree: Node) -> None:
