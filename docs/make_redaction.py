@@ -41,6 +41,7 @@ MEANINGS: Mapping[str, str] = {
     "address": "what stands before `@` in a URL, and behind `?`",
     "instructions": "all behind the first word; `CMD`, `ENTRYPOINT`, `EXPOSE`, `LABEL`, `USER`, `VOLUME`, `WORKDIR` and "
     "`STOPSIGNAL` are kept",
+    "step": "of how a build made a layer: the arguments of the build, and what `ENV` and `ARG` set",
     "names": "nothing; any name is allowed in it",
     "plain": "nothing",
 }
@@ -64,7 +65,8 @@ def render() -> str:
             "`A.B` is the field B of an A.\n",
             *_table({**rows.fields, **operations}),
             "In all other text what stands between `//` and `@` is replaced. An answer that repeats a secret of its request,",
-            "as the message of an error may, has the whole of that text replaced.\n",
+            "as the message of an error may, has the whole of that text replaced. Where a secret stood in the target, or the",
+            "body could not be read for the record, the message of an error is not told at all.\n",
             "## Parameters of queries\n",
             *_table(rows.parameters),
             "## Options that are kept\n",

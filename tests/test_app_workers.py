@@ -1,15 +1,18 @@
 """`sockproxy serve --workers N` as a whole: one admin listener, one end, and nobody left behind."""
 
 import asyncio
+import json
 import os
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from sockproxy.recording.trail import verify
 from tests.streams import until
-from tests.test_app import HELD, READ, STREAM, Program, failed, open_all, start, with_token, write_config
+from tests.test_app import HELD, READ, STREAM, Program, failed, free_port, open_all, start, with_token, write_config
 
+RAW_STREAM = b"Content-Type: application/vnd.docker.raw-stream"
 WORKERS = ("--config", "{folder}/sockproxy.yaml", "--workers", "2")
 
 
@@ -154,3 +157,49 @@ async def test_what_a_worker_cannot_do_is_said(tmp_path: Path) -> None:
     code, said = await failed(tmp_path, *(option.format(folder=tmp_path) for option in WORKERS))
     assert code == 1
     assert "there is no folder /nowhere for it" in said
+
+
+RECORDING = """
+version: 1
+engine: unix://{folder}/engine.sock
+listeners: [{{address: "unix://{folder}/d.sock", policy: recorded}}]
+admin: tcp://127.0.0.1:{port}
+recordings: {{directory: {folder}/sessions}}
+policies:
+  recorded:
+    allow:
+      - {{operations: [ContainerAttach], record: true}}
+      - operations: [ContainerResize]
+"""
+
+
+async def play_terminal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An engine of one container, whose terminal says nothing."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            is_attach = b"/attach" in head
+            writer.write(b"HTTP/1.1 200 OK\r\n" + (RAW_STREAM if is_attach else b"Content-Length: 0") + b"\r\n\r\n")
+
+
+async def test_a_session_is_told_of_new_sizes_by_whichever_of_them_they_came_to() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        server = await asyncio.start_unix_server(play_terminal, f"{folder}/engine.sock")
+        (folder / "sockproxy.yaml").write_text(RECORDING.format(folder=folder, port=free_port()))
+        program = await start(folder, *(option.format(folder=folder) for option in WORKERS))
+        async with asyncio.timeout(20):
+            await program.started()
+            session = await program.connect()
+            await session.send(b"POST /v1.41/containers/web/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+            await session.receive_until(b"\r\n\r\n")
+            for width in range(100, 120):  # each by a connection of its own, and so to either of them
+                resize = f"POST /v1.41/containers/web/resize?h=50&w={width} HTTP/1.1\r\nHost: d\r\n\r\n"
+                assert (await program.ask(resize.encode()))[0] == 200
+            (cast,) = (folder / "sessions").iterdir()
+            await until(lambda: len(cast.read_text().splitlines()) > 20)
+            sizes = [json.loads(line)[2] for line in cast.read_text().splitlines()[1:]]
+            assert sorted(sizes) == [f"{width}x50" for width in range(100, 120)]
+            program.close()
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+        server.close()

@@ -311,6 +311,25 @@ async def test_the_error_of_an_engine_does_not_repeat_a_secret() -> None:
         assert (await proxied.events(2))[1]["response_body"]["message"].startswith("hmac:")
 
 
+# What of a request is not known as a secret, so that it would not be found in an answer: a body that cannot be read, a name in
+# the query that nobody knows
+REPEATED = [
+    sized(b'{"Env": ["A=t0ken"], "env": ["A=t0ken"]}'),
+    sized(b'{"Env": ["A=t0ken"], "Labels": {"x": "%b"}}' % (b"x" * MAX)),
+    b"GET /v1.41/containers/json?nobody=t0ken HTTP/1.1\r\nHost: d\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("request_", REPEATED, ids=["unreadable", "too large", "query"])
+async def test_nor_one_that_is_not_known_as_such(request_: bytes) -> None:
+    async with open_proxied("RequestResponse") as proxied:
+        error = b'{"message": "bad variable A=t0ken"}'
+        head = b"HTTP/1.1 400 Bad\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(error)
+        proxied.engine.answer = lambda body: head + error
+        assert (await proxied.ask(request_)).endswith(error)
+        assert (await proxied.events(2))[1]["response_body"].startswith("omitted: it may repeat")
+
+
 # (head of the answer, its body, what the record says)
 ANSWERS = [
     (b"Content-Type: text/plain", b"OK", None),

@@ -19,7 +19,18 @@ from tests.secret_places import GENERATED, OPERATIONS, QUERIES, SHAPES, in_any_f
 
 ROWS = load_secrets()
 REDACTOR = Redactor(ROWS, mark_by(b"k" * 32))
-TREATMENTS = {"plain", "names", "secret", "values", "environment", "options", "address", "instructions", "outputs"}
+TREATMENTS = {
+    "plain",
+    "names",
+    "secret",
+    "values",
+    "environment",
+    "options",
+    "address",
+    "instructions",
+    "outputs",
+    "step",
+}
 
 
 def mark(text: str) -> str:
@@ -79,6 +90,17 @@ BODIES: list[tuple[Any, Any]] = [
         {"ExternalCAs": [{"URL": f"https://{mark('u')}@h/p?{mark('t=s')}"}]},
     ),
     ({"OnBuild": ["CMD true", "ENV A=b"]}, {"OnBuild": ["CMD true", f"ENV {mark('A=b')}"]}),
+    ({"CreatedBy": "|2 A=b T=a b /bin/sh -c x"}, {"CreatedBy": f"|2{mark(' A=b T=a b /bin/sh -c x')}"}),
+    (
+        {"CreatedBy": "RUN |1 A=b /bin/sh -c x # buildkit"},
+        {"CreatedBy": f"RUN |1{mark(' A=b /bin/sh -c x # buildkit')}"},
+    ),
+    ({"CreatedBy": "/bin/sh -c #(nop)  ENV A=b"}, {"CreatedBy": f"/bin/sh -c #(nop)  ENV{mark(' A=b')}"}),
+    ({"CreatedBy": "ARG A=b"}, {"CreatedBy": f"ARG{mark(' A=b')}"}),
+    ({"CreatedBy": "RUN /bin/sh -c env # buildkit"}, {"CreatedBy": "RUN /bin/sh -c env # buildkit"}),
+    ({"Cmd": ["|1", "A=b c", "/bin/sh", "-c", "x"]}, {"Cmd": ["|1", f"A={mark('b c')}", "/bin/sh", "-c", "x"]}),
+    ({"Cmd": ["/bin/sh", "-c", "#(nop) ", "ENV A=b"]}, {"Cmd": ["/bin/sh", "-c", "#(nop) ", f"ENV{mark(' A=b')}"]}),
+    ({"Cmd": ["env", "-i"]}, {"Cmd": ["env", "-i"]}),
     ({"Settings": {"Env": [{"Name": "A", "Value": "b"}]}}, {"Settings": {"Env": [{"Name": "A", "Value": mark("b")}]}}),
     ({"Memory": INTEGER_MAX + 1, "NanoCPUs": 1.0}, {"Memory": str(INTEGER_MAX + 1), "NanoCPUs": 1}),
 ]

@@ -34,6 +34,7 @@ from sockproxy.operating.lean import defer_client
 from sockproxy.operating.live import Sights, merge_looks
 from sockproxy.operating.reloading import Load
 from sockproxy.operating.service import Service, Sockets, load_tls
+from sockproxy.operating.sizes import Round
 from sockproxy.operating.streams import StreamControl, end_stream, merge_streams, tell_streams
 from sockproxy.operating.twins import PYTHON
 from sockproxy.operating.watching import FileWatch
@@ -148,9 +149,16 @@ async def _run(
 
 
 def _serve_by_workers(config: Config, load: Load, sockets: Sockets, count: int, files: Files | None) -> int:
+    sizes = None if config.recordings is None else Round(count)
+
     def work(number: int, channel: socket.socket) -> int:
+        party = None if sizes is None else sizes.party(number)
+
         def on_started(service: Service) -> None:
             answer_parent(channel, _answers(service), end_with_parent)
+            if party is not None and service.recorder is not None:
+                service.recorder.tell_others = party.tell
+                party.listen(service.recorder.resized)
 
         def load_own(files: Files) -> Config:
             return _of_worker(load(files), number)
@@ -159,6 +167,8 @@ def _serve_by_workers(config: Config, load: Load, sockets: Sockets, count: int, 
         return 0
 
     workers = fork_workers(count, work)
+    if sizes is not None:
+        sizes.close()
     for bound in sockets.values():
         for sock in bound:
             sock.close()  # the workers have them: who connects while they drain must not wait in a queue that nobody serves

@@ -20,7 +20,7 @@ from sockproxy.judging.payload import Bodies, UnknownFields
 from sockproxy.judging.payload.text import Misread, parse_json
 from sockproxy.judging.policy import UNKNOWN_SELECTOR, Effect
 from sockproxy.recording.event import RESPONSE_BODY, Event
-from sockproxy.recording.redaction import Redacted, Redactor
+from sockproxy.recording.redaction import MARK, Redacted, Redactor
 
 LEVELS: Mapping[str, Level] = MappingProxyType(
     {
@@ -36,6 +36,9 @@ OMITTED = "omitted: "
 """How the text begins that stands in the place of a body. A body is an object or a list, and never a text."""
 
 _NOTHING_HIDDEN = Redacted(None, frozenset())
+
+_ERROR_STATUS_MIN = 400
+"""From here on an answer is a message, which may repeat anything of its request."""
 
 
 class AuditRule(NamedTuple):
@@ -166,8 +169,10 @@ class Levels:
             data = parse_json(extent.answer)
         except Misread as error:
             return f"{OMITTED}the body {error.what}"  # lawful: it has passed, and can only not be told
-        hidden = self._body(exchange, extent).hidden if extent.body else frozenset()
-        return self._redactor.answer(data, hidden)
+        told = self._body(exchange, extent) if extent.body else _NOTHING_HIDDEN
+        if (exchange.status or 0) >= _ERROR_STATUS_MIN and (isinstance(told.data, str) or MARK in exchange.target):
+            return f"{OMITTED}it may repeat a secret of its request, of which not all is known here"
+        return self._redactor.answer(data, told.hidden)
 
 
 def _selector(classified: Classified | None) -> str:

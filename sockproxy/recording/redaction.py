@@ -15,6 +15,7 @@ A name that nobody knows has its value replaced. What is done with the value of 
     address         what may be a password or a token in a URL: all before @, and all behind ?
     instructions    of lines of a Dockerfile all behind the first word, unless that is known to be harmless
     outputs         of a build's outputs the attributes, as options
+    step            of how a build made a layer the arguments that it was given, and what ENV and ARG set
 """
 
 import hmac
@@ -41,6 +42,11 @@ _WORD = re.compile(r"[^\s\"'<>]+")
 """What a URL is at most. One search for `//...@` would begin anew at each of many slashes: a second for a target of 25 KB."""
 _HARMLESS_INSTRUCTIONS = frozenset({"CMD", "ENTRYPOINT", "EXPOSE", "LABEL", "USER", "VOLUME", "WORKDIR", "STOPSIGNAL"})
 _MOUNT_OPTION = "o"
+
+# `|2 A=b C=d e /bin/sh -c make`: the engine writes the arguments of a build before the command, without quotes; BuildKit writes
+# RUN before them. Where they end cannot be said in a text; as a list, each is an item.
+_BUILD_ARGUMENTS = re.compile(r"(?:RUN )?\|([0-9]{1,9})")
+_SETTING = re.compile(r"(?:.*#\(nop\)\s*)?(?:ONBUILD\s+)?(?:ENV|ARG)\b", re.DOTALL)
 
 Hide = Callable[[bytes], str]
 """A secret -> its mark."""
@@ -142,6 +148,7 @@ class _Walk:
             "address": self._address,
             "instructions": self._instructions,
             "outputs": self._outputs,
+            "step": self._step,
         }
 
     def do(self, treatment: str, value: Any, name: str) -> Any:
@@ -246,6 +253,22 @@ class _Walk:
         if "\n" not in value and word.upper() in _HARMLESS_INSTRUCTIONS:
             return self._text(value)
         return f"{word}{blank}{self._mark(rest)}" if blank and rest and word.isalpha() else self._mark(value)
+
+    def _step(self, value: Any, name: str) -> Any:
+        if isinstance(value, str):
+            found = _BUILD_ARGUMENTS.match(value) or _SETTING.match(value)
+            return (
+                f"{found[0]}{self._mark(value[found.end() :])}"
+                if found and found[0] != value
+                else self._plain(value, name)
+            )
+        found = _BUILD_ARGUMENTS.fullmatch(value[0]) if isinstance(value, list) and isinstance(value[0], str) else None
+        if found is None:
+            return (
+                [self.do("step", one, name) for one in value] if isinstance(value, list) else self._plain(value, name)
+            )
+        end = 1 + int(found[1])
+        return [value[0], *(self.do("environment", one, name) for one in value[1:end]), *self._plain(value[end:], name)]
 
     def _outputs(self, value: Any, name: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):

@@ -11,6 +11,7 @@ import codecs
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -131,6 +132,8 @@ class Terminals:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._bytes_max = bytes_max
         self._open: dict[str, list[Terminal]] = {}  # by the name of the container or exec
+        self.tell_others: Callable[[str, int, int], None] = _tell_nobody
+        """What `resized` is told, for other processes that may have a session of that name."""
 
     def begin(self, exchange: Exchange, record: Record) -> Terminal:
         """Records a session from now on. Raises OSError where that is not possible."""
@@ -156,8 +159,13 @@ class Terminals:
             return
         size = _size(exchange.target)
         if size is not None:
-            for terminal in self._open.get(_resource_name(exchange), ()):
-                terminal.resize(*size)
+            self.resized(_resource_name(exchange), *size)
+            self.tell_others(_resource_name(exchange), *size)
+
+    def resized(self, name: str, columns: int, rows: int) -> None:
+        """The terminal of that container or exec has another size now."""
+        for terminal in self._open.get(name, ()):
+            terminal.resize(columns, rows)
 
 
 class _Decoder:
@@ -171,6 +179,10 @@ class _Decoder:
 
     def text(self, data: bytes, *, is_last: bool) -> str:
         return self._decode(self._unframe(data) if self._is_framed else data, is_last)
+
+
+def _tell_nobody(_name: str, _columns: int, _rows: int) -> None:
+    """Of one process that serves alone."""
 
 
 def _operation(exchange: Exchange) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sockproxy.operating.config.familiar import IN_ROTATION, IN_SIGNING, OF_FAILURE
 from sockproxy.operating.config.shapes import Choice, Keys, Named, Number, Text, key
 
 _TEXT = Text()
@@ -58,18 +59,22 @@ class AuditDocument:
 
     file: str | None = key(_TEXT, 'A file to append to, relative to this one; "-" is standard output.', default=None)
     syslog: str | None = key(
-        _TEXT,
+        Text("expected unix:///dev/log, udp://host:514, tcp://host:601 or tls://host:6514"),
         "Syslog (RFC 5424): unix:///dev/log, udp://host:514, tcp://host:601 or tls://host:6514.",
         default=None,
     )
     journald: str | None = key(
-        _TEXT, "journald: unix:///run/systemd/journal/socket. What is found by is SOCKPROXY_...", default=None
+        Text("expected unix:///run/systemd/journal/socket"),
+        "journald: unix:///run/systemd/journal/socket. What is found by is SOCKPROXY_...",
+        default=None,
     )
     otlp: str | None = key(
-        _TEXT, "A collector of OpenTelemetry's logs: http://host:4318/v1/logs, or https.", default=None
+        Text("expected http://host:4318/v1/logs, or https"),
+        "A collector of OpenTelemetry's logs: http://host:4318/v1/logs, or https.",
+        default=None,
     )
     kafka: str | None = key(
-        _TEXT,
+        Text("expected kafka://broker-1:9092,broker-2:9092/topic, or kafkas"),
         "A topic of Kafka: kafka://broker-1:9092,broker-2:9092/topic, or kafkas with TLS. Needs sockproxy[kafka].",
         default=None,
     )
@@ -79,15 +84,15 @@ class AuditDocument:
         default="Metadata",
     )
     on_failure: Literal["deny-writes", "deny-all", "continue"] = key(
-        Choice(("deny-writes", "deny-all", "continue")),
+        Choice(("deny-writes", "deny-all", "continue"), OF_FAILURE),
         "What is refused with 503 while the record cannot be written.",
         default="deny-writes",
     )
     sign: SignDocument | None = key(
-        Keys(SignDocument, "Signing"), "How the trail is signed. Default: it is not.", default=None
+        Keys(SignDocument, "Signing", IN_SIGNING), "How the trail is signed. Default: it is not.", default=None
     )
     rotate: RotateDocument | None = key(
-        Keys(RotateDocument, "Rotation"),
+        Keys(RotateDocument, "Rotation", IN_ROTATION),
         "When the file is moved away. Default: others do that, and send SIGHUP.",
         default=None,
     )

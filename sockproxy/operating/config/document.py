@@ -11,6 +11,7 @@ from typing import Literal
 
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.operating.config.auditing import AuditDocument
+from sockproxy.operating.config.familiar import IN_DOCUMENT, IN_RECORDINGS, IN_SINK
 from sockproxy.operating.config.requirements import REQUIRE_TITLE, RequireDocument
 from sockproxy.operating.config.shapes import (
     Choice,
@@ -267,14 +268,20 @@ class Document:
     listeners: tuple[ListenerDocument, ...] = key(
         ListOf(Keys(ListenerDocument, "Listener")), "Where clients connect.", default=()
     )
-    admin: str | None = key(TEXT, "Where metrics and health are served. Default: nowhere.", default=None)
+    admin: str | None = key(
+        Text("expected an address, as tcp://127.0.0.1:9323 or unix:///path; its token is in `admin_token_file`"),
+        "Where metrics and health are served. Default: nowhere.",
+        default=None,
+    )
     admin_token_file: str | None = key(
         TEXT,
         "A file with the token that `admin` asks of who changes something, relative to this one. Default: nobody can.",
         default=None,
     )
     audit: tuple[AuditDocument, ...] = key(
-        ListOf(Keys(AuditDocument, "Audit sink")), "Where the record goes. Default: there is none.", default=()
+        ListOf(Keys(AuditDocument, "Audit sink", IN_SINK), form="expected a list of sinks (rules are `audit_rules`)"),
+        "Where the record goes. Default: there is none.",
+        default=(),
     )
     audit_rules: tuple[AuditRuleDocument, ...] = key(
         ListOf(Keys(AuditRuleDocument, "Audit rule")),
@@ -288,7 +295,9 @@ class Document:
         default=None,
     )
     recordings: RecordingsDocument | None = key(
-        Keys(RecordingsDocument, "Recordings"), "Where recorded sessions go. Default: nowhere.", default=None
+        Keys(RecordingsDocument, "Recordings", IN_RECORDINGS),
+        "Where recorded sessions go. Default: nowhere.",
+        default=None,
     )
     # One definition of the limits: the one that the data path keeps.
     limits: Limits | None = key(
@@ -299,4 +308,4 @@ class Document:
     )
 
 
-DOCUMENT = Keys(Document, "sockproxy configuration")
+DOCUMENT = Keys(Document, "sockproxy configuration", IN_DOCUMENT)

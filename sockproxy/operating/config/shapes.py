@@ -10,6 +10,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
+from sockproxy.operating.config.familiar import Familiar
+
 
 class Text(NamedTuple):
     """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number, which is
@@ -29,9 +31,10 @@ class NameOrNumber(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One of these words."""
+    """One of these words. `familiar`: others that people bring along, and which of these is meant by them."""
 
     words: tuple[str, ...]
+    familiar: Familiar = MappingProxyType({})
 
 
 class Flag(NamedTuple):
@@ -51,7 +54,7 @@ class Constant(NamedTuple):
 
 
 class ListOf(NamedTuple):
-    """A list. `when_empty` says what is wrong with one that is empty; "" allows it."""
+    """A list. `when_empty` says what is wrong with one that is empty; "" allows it. `form` says what is expected."""
 
     item: "Shape"
     when_empty: str = ""
@@ -68,10 +71,12 @@ class Named(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Keys with values, which make a `model`: a dataclass whose fields are the keys."""
+    """Keys with values, which make a `model`: a dataclass whose fields are the keys. `familiar`: words that are none of them,
+    and what says the same."""
 
     model: type
     title: str
+    familiar: Familiar = MappingProxyType({})
 
 
 class Either(NamedTuple):

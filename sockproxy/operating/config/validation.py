@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, assert_never
 
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.operating.config.document import DOCUMENT, FORMAT_VERSION, Document
+from sockproxy.operating.config.familiar import Familiar
 from sockproxy.operating.config.shapes import (
     Choice,
     Constant,
@@ -33,6 +34,11 @@ from sockproxy.operating.config.wording import Path, did_you_mean, key_of, neare
 
 _QUOTED_NUMBERS = (r"[0-9]{1,15}(?:\.[0-9]{1,15})?", r"[0-9]{1,15}")
 """Of any number, and of a whole one."""
+_WITH_UNIT = re.compile(r"([0-9]{1,9}) ?([A-Za-z]{1,3})")
+_BINARY = {f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)}
+_DECIMAL = {f"{letter}B": 1000**power for power, letter in enumerate("kMGT", 1)}
+_UNITS = {**_BINARY, **_DECIMAL, "s": 1, "min": 60, "h": 3600, "d": 86400}
+"""What is one thing only: "m" is a minute to one and a mebibyte to another."""
 
 
 class Advice(NamedTuple):
@@ -194,7 +200,7 @@ class _Reader:
         if not isinstance(node.value, dict):
             return self.cut(node, f"expected keys with values, not {_shown(node)}")
         known = keys_of(shape.model)
-        entries = dict(self.known_entries(tuple(known), node.value))
+        entries = dict(self.known_entries(tuple(known), shape.familiar, node.value))
         values: dict[str, object] = {}
         kept: dict[str, Node] = {}
         is_whole = True
@@ -214,11 +220,16 @@ class _Reader:
             return self.read(key.shape, entry)
         return self.cut(entry, key.when_null) if key.when_null else _Read(None, entry)
 
-    def known_entries(self, known: tuple[str, ...], entries: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
+    def known_entries(
+        self, known: tuple[str, ...], familiar: Familiar, entries: Mapping[str, Node]
+    ) -> Iterator[tuple[str, Node]]:
         """The entries under the keys that are meant; what is unknown is told."""
         for name, entry in entries.items():
             if name in known:
                 yield name, entry
+                continue
+            if here := familiar.get(_plain_word(name)):
+                self.findings.add(entry.path, f"unknown key; here: {here}")
                 continue
             meant = nearest(name, known)
             hint = f'did you mean "{meant}"?' if meant else f"known here: {', '.join(known)}"
@@ -240,7 +251,9 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
                 return ""
             *others, last = map(quoted, shape.words)
             words = f"{', '.join(others)} or {last}" if others else last
-            return f"expected {words}, not {_shown(node)}{did_you_mean(node.text, shape.words)}"
+            meant = shape.familiar.get(_plain_word(node.text))
+            hint = f"; did you mean {quoted(meant)}?" if meant else did_you_mean(node.text, shape.words)
+            return f"expected {words}, not {_shown(node)}{hint}"
         case Flag():
             return "" if isinstance(value, bool) else f"expected true or false, not {_shown(node)}"
         case Number():
@@ -248,7 +261,7 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
             if type(value) is not int and (shape.is_whole or type(value) is not float or not math.isfinite(value)):
                 is_quoted = isinstance(value, str) and re.fullmatch(_QUOTED_NUMBERS[shape.is_whole], value)
                 hint = f"; write it without quotes: {value}" if is_quoted else ""
-                return f"expected {kind}, not {_shown(node)}{hint}"
+                return f"expected {kind}, not {_shown(node)}{hint or _in_units(node.text)}"
             return f"expected 0 or more, not {_shown(node)}" if value < 0 else ""
         case Constant():
             # Neither true nor 1.0, which are equal to 1.
@@ -256,6 +269,16 @@ def _what_is_wrong(shape: Single, node: Node) -> str:
             return "" if is_it else f"expected {shape.value}, not {_shown(node)}"
         case _:
             assert_never(shape)
+
+
+def _plain_word(word: str) -> str:
+    return word.lower().replace("-", "_")
+
+
+def _in_units(text: str) -> str:
+    """What a number with a unit is in bytes or seconds; "" for what is none."""
+    found = _WITH_UNIT.fullmatch(text)
+    return f"; that is {int(found[1]) * _UNITS[found[2]]}" if found and found[2] in _UNITS else ""
 
 
 def _what_is_wrong_with_text(shape: Text, node: Node) -> str:
