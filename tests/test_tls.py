@@ -18,14 +18,8 @@ import pytest
 
 from sockproxy.forwarding.address import TlsFiles
 from sockproxy.forwarding.downstream.handshakes import Handshakes
-from sockproxy.forwarding.downstream.tls import (
-    ClientFacts,
-    ServerTls,
-    client_facts,
-    end_of_certificate,
-    open_secured,
-    subject_text,
-)
+from sockproxy.forwarding.downstream.tls import ServerTls, client_facts, open_secured
+from sockproxy.forwarding.downstream.tls.certificates import ClientFacts, end_of_certificate, subject_text
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.shared import Gate

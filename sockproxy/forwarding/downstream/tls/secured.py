@@ -1,7 +1,7 @@
-"""TLS of a listener: its certificates, its part of a connection, and what a client's certificate says.
+"""A connection with TLS: what stands between a socket and its `Stream`.
 
-Owns contexts and when they are read anew, the handshake, and half-close within TLS. Must not know who may come in by what
-it tells (`judging.clients`), nor what the bytes mean. Begin at `ServerTls`; `Secured` is what a `Stream` writes to.
+Owns the handshake, and half-close within TLS. Must not know which certificates there are (`contexts`), nor what the bytes mean.
+Begin at `open_secured`; `Secured` is what a `Stream` writes to.
 
 The TLS of asyncio and uvloop ends a connection as soon as its client has finished sending (close_notify): the rest of the
 answer is lost, and `docker exec -i` with it. TLS knows half-close (RFC 8446, 6.1: each side closes its own direction), and
@@ -9,17 +9,12 @@ docker's client and engine use it. So the layer here is our own, of the ssl modu
 """
 
 import asyncio
-import calendar
-import os
 import ssl
-import time
 from collections import deque
 from contextlib import suppress
-from hashlib import sha256
 from socket import socket
-from typing import Any, NamedTuple
+from typing import Any
 
-from sockproxy.forwarding.address import TlsFiles
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.stream import Stream
 
@@ -27,86 +22,6 @@ _READ_BYTES = 64 << 10
 _SENT_TO_NO_TLS = (
     b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nsockproxy: this is a TLS listener, and that was no TLS\n"
 )
-
-
-class ServerTls:
-    """The TLS of a listener, as its files are now. Raises OSError with a text for people where they cannot be used."""
-
-    def __init__(self, files: TlsFiles) -> None:
-        self._files = files
-        self._seen = _state(files)
-        self._error = ""
-        self.context, self.not_after = self._load()
-
-    def refresh(self) -> bool:
-        """Reads the files anew if they have changed; whether they had. Raises OSError as long as they cannot be used, and keeps
-        what there was. Connections go on with what they began with."""
-        seen = _state(self._files)
-        if seen == self._seen:
-            if self._error:
-                raise OSError(self._error)
-            return False
-        self._seen = seen
-        try:
-            self.context, self.not_after = self._load()
-        except OSError as error:
-            self._error = str(error)
-            raise
-        self._error = ""
-        return True
-
-    def _load(self) -> tuple[ssl.SSLContext, float]:
-        cert, key, client_ca = self._files
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION  # a handshake costs us more than the client that asks for it
-        context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0  # each connection shows its certificate anew, and it is verified by what holds then
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(cert, key, password=_no_password)
-            not_after = end_of_certificate(_read(cert))
-        except (OSError, ValueError) as error:
-            raise OSError(f"cannot use the certificate {cert} with the key {key}: {_told(error)}") from error
-        if client_ca is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            try:
-                context.load_verify_locations(client_ca)
-            except (OSError, ValueError) as error:
-                raise OSError(f"cannot use the authorities {client_ca}: {_told(error)}") from error
-        return context, not_after
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; a service has nobody to ask")
-
-
-def _told(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    if isinstance(error, ssl.SSLError):
-        return str(reason or "no PEM of that kind").replace("_", " ").lower()
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _state(files: TlsFiles) -> object:
-    """What changes when one of the files does."""
-    return tuple(_state_of(file) for file in files if file is not None)
-
-
-def _state_of(file: str) -> object:
-    try:
-        found = os.stat(file)
-    except OSError as error:
-        return error.errno  # lawful: that it is away is a state, too, and reading it says so
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _read(file: str) -> str:
-    with open(file, encoding="ascii", errors="replace") as opened:
-        return opened.read()
-
-
-# --- a connection
 
 
 class Secured(asyncio.Protocol, asyncio.Transport):
@@ -301,102 +216,6 @@ async def open_secured(
     except ssl.SSLError:
         raise  # it closes by itself, behind the alert
     except BaseException:
-        secured.abort()
+        secured.abort()  # lawful: it goes on; too slow, gone or cancelled, nothing must be left open
         raise
     return stream, secured.tls
-
-
-# --- what certificates say
-
-_TYPES = {
-    "commonName": "CN",
-    "countryName": "C",
-    "domainComponent": "DC",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-    "streetAddress": "STREET",
-    "userId": "UID",
-}
-"""RFC 4514, 3: the short names of attribute types; others go by OpenSSL's long ones."""
-
-_SAN_KINDS = {"IP Address": "IP"}  # of the ssl module's words, those that are too long
-
-
-class ClientFacts(NamedTuple):
-    """What is known of a client by its certificate; None and nothing where it has none."""
-
-    tls_subject: str | None
-    tls_sans: tuple[str, ...]
-    tls_fingerprint: str | None
-
-
-def client_facts(tls: ssl.SSLObject) -> ClientFacts:
-    """What the certificate says that the client has shown, and that was verified."""
-    binary = tls.getpeercert(binary_form=True)
-    certificate: dict[str, Any] = tls.getpeercert() or {}
-    if binary is None or not certificate:
-        return ClientFacts(None, (), None)
-    sans = tuple(f"{_SAN_KINDS.get(kind, kind)}:{name}" for kind, name in certificate.get("subjectAltName", ()))
-    return ClientFacts(subject_text(certificate.get("subject", ())), sans, sha256(binary).hexdigest())
-
-
-def subject_text(subject: tuple[tuple[tuple[str, str], ...], ...]) -> str:
-    """A subject, as the ssl module tells it, in the form of RFC 4514: the last part first."""
-    parts = (
-        "+".join(f"{_TYPES.get(kind, kind)}={_escaped(value)}" for kind, value in part) for part in reversed(subject)
-    )
-    return ",".join(parts)
-
-
-def _escaped(value: str) -> str:
-    # RFC 4514, 2.4. Control characters as well, so that a line of a record stays one.
-    escaped = "".join(
-        _ESCAPES.get(c, c) if c.isprintable() else "".join(f"\\{b:02x}" for b in c.encode()) for c in value
-    )
-    if escaped.startswith(("#", " ")):
-        escaped = f"\\{escaped}"
-    return f"{escaped[:-1]}\\ " if escaped.endswith(" ") and len(value) > 1 else escaped
-
-
-_ESCAPES = {c: f"\\{c}" for c in '"+,;<>\\'}
-
-
-def end_of_certificate(pem: str) -> float:
-    """When the first certificate of a PEM text ends, in seconds since the epoch. Raises ValueError if there is none."""
-    begin = pem.find("-----BEGIN CERTIFICATE-----")
-    end = pem.find("-----END CERTIFICATE-----", begin)
-    if begin < 0 or end < 0:
-        raise ValueError("no certificate in it")
-    try:
-        return _end_of(ssl.PEM_cert_to_DER_cert(f"{pem[begin:end]}-----END CERTIFICATE-----\n"))
-    except IndexError as error:
-        raise ValueError("no certificate in it") from error
-
-
-def _end_of(der: bytes) -> float:
-    # RFC 5280, 4.1: Certificate { TBSCertificate { [0] version, serial, signature, issuer, validity { from, to }, ...
-    _, certificate, _ = _element(der)
-    _, rest, _ = _element(certificate)
-    tag, _, behind = _element(rest)
-    if tag == 0xA0:  # the version, which may be left out
-        rest = behind
-    for _ in ("serial", "signature", "issuer"):
-        _, _, rest = _element(rest)
-    _, validity, _ = _element(rest)
-    _, _, behind = _element(validity)
-    tag, moment, _ = _element(behind)
-    form = "%y%m%d%H%M%SZ" if tag == 0x17 else "%Y%m%d%H%M%SZ"  # UTCTime, GeneralizedTime
-    return float(calendar.timegm(time.strptime(moment.decode("ascii"), form)))
-
-
-def _element(der: bytes) -> tuple[int, bytes, bytes]:
-    """The first element: its tag, its content, and what stands behind it. Raises IndexError."""
-    tag, length, start = der[0], der[1], 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(der[2:start], "big")
-    if len(der) < start + length:
-        raise IndexError("an element that is cut off")
-    return tag, der[start : start + length], der[start + length :]
