@@ -1,7 +1,8 @@
 """RoundTrip: one allowed request on its way to the engine, and the answer on its way back.
 
-Owns the heads in both directions, the choice between a body and a tunnel, and how each ending of one side reaches the
-other. Must not know rules or what is recorded. Begin at `RoundTrip.run`.
+Owns the order of heads and bodies in both directions, the choice between a body and a tunnel (`tunnel`), and how each ending
+of one side reaches the other. Must not know rules, how a head goes on (`canonical`), or what is recorded. Begin at
+`RoundTrip.run`.
 
 How endings are passed on: a client that finishes sending (half-close) lets the engine see just that; a client that is gone
 closes the engine's connection; an engine that is gone within an answer closes the client's, without a proper end.
@@ -9,27 +10,30 @@ closes the engine's connection; an engine that is gone within an answer closes t
 
 import asyncio
 import time
-from collections.abc import Callable
 from math import ceil
 
-from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone, RecordingRefused
+from sockproxy.errors import BadRequest, BadRequestReason, EngineError, EngineErrorReason, PeerGone
 from sockproxy.exchange import Exchange, Extent, Stage
 from sockproxy.forwarding.deadlines import Deadline
-from sockproxy.forwarding.moving.cuts import ConnectionCut, CopyingCut, Cut, KeptCut, request_cut, response_cut
+from sockproxy.forwarding.moving.cuts import CopyingCut, Cut, request_cut, response_cut
 from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
-from sockproxy.forwarding.serving.shared import Proxy, Recording
+from sockproxy.forwarding.serving.canonical import (
+    canonical_answer,
+    canonical_request,
+    framing_for,
+    interim_answer,
+    tunnel_answer,
+)
+from sockproxy.forwarding.serving.sessions import RecordedSession
+from sockproxy.forwarding.serving.shared import Proxy
+from sockproxy.forwarding.serving.tunnel import Tunnel
 from sockproxy.judging.catalogue import Access, Operation, Traffic
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.policy import Record
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
 
-_HOST = (b"Host", b"docker")  # the engine does not look at it; what a client sends need not be passed on
-_REPLACED = frozenset({b"host"})
-# Of the body as the client sent it: whoever expected it has been told to go on, and the engine gets neither trailers nor
-# what is encoded (no engine decodes a body, and what is encoded is no JSON).
-_REPLACED_WITH_BODY = _REPLACED | {b"expect", b"trailer", b"content-encoding"}
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD"})
 _JSON = b"application/json"
 _TUNNEL_TRAFFIC = frozenset({Traffic.HIJACK, Traffic.WEBSOCKET, Traffic.UPGRADE})
@@ -46,8 +50,8 @@ class RoundTrip:
         "_operation",
         "_proxy",
         "_record",
-        "_recording",
         "_sent_on",
+        "_session",
         "_tunnelled",
         "_upload",
         "_upload_deadline",
@@ -79,7 +83,7 @@ class RoundTrip:
         self._sent_on = sent_on
         self._upstream = sent_on
         self._record = record
-        self._recording: Recording | None = None
+        self._session: RecordedSession | None = None
 
     def _is_tunnelling(self, head: RequestHead) -> bool:
         return head.has_upgrade and self._operation is not None and self._operation.traffic in _TUNNEL_TRAFFIC
@@ -89,7 +93,7 @@ class RoundTrip:
         RecordingRefused where the client can still be answered, PeerGone where not."""
         is_reusable = False
         if self._record is not None:
-            self._begin_recording(self._record)
+            self._session = RecordedSession(self._proxy, self._exchange, self._record)
         try:
             answer = await self._receive_final_head(await self._send_and_receive())
             if self._is_tunnel(answer):
@@ -98,7 +102,7 @@ class RoundTrip:
             return keep_alive
         finally:
             self._unlink(is_reusable=is_reusable)
-            self._end_recording()
+            self._end_session()
 
     @property
     def exchange(self) -> Exchange:
@@ -246,10 +250,7 @@ class RoundTrip:
                 self._exchange.answered_at = time.monotonic()
                 return answer
             if self._head.minor >= 1:
-                fields = http1.end_to_end(answer.fields, keep_upgrade=False)
-                self._client.write(
-                    http1.serialise_response_head(1, answer.status, answer.reason, fields, http1.NO_BODY)
-                )
+                self._client.write(interim_answer(answer))
             raw = await self._read_head(upstream)
             if not raw:
                 raise self._no_answer()
@@ -270,7 +271,7 @@ class RoundTrip:
     async def _relay_answer(self, answer: ResponseHead) -> tuple[bool, bool]:
         """Passes an answer on; whether the client's and the engine's connection can carry another request."""
         client, upstream, upload, exchange = self._client, self._engine_stream(), self._upload, self._exchange
-        framing, minor = _framing_for(self._head.minor, answer.framing)
+        framing, minor = framing_for(self._head.minor, answer.framing)
         is_upload_over = upload is None or upload.is_whole
         keep_alive = (
             self._head.keep_alive
@@ -278,10 +279,8 @@ class RoundTrip:
             and (is_upload_over or answer.keep_alive)
             and not self._proxy.is_draining
         )
-        fields = http1.end_to_end(answer.fields, keep_upgrade=False)
-        fields.extend(_connection_fields(minor, framing, keep_alive=keep_alive))
         exchange.status = answer.status
-        client.write(http1.serialise_response_head(minor, answer.status, answer.reason, fields, framing))
+        client.write(canonical_answer(answer, minor, framing, keep_alive=keep_alive))
         cut = response_cut(answer.framing, knows_chunks=minor >= 1)
         if exchange.extent is not None:
             cut = self._copying(exchange.extent, cut, answer)
@@ -309,84 +308,25 @@ class RoundTrip:
 
     async def _tunnel(self, answer: ResponseHead) -> bool:
         """Carries both directions until both have ended, or one side is gone."""
-        client, upstream, exchange, proxy = self._client, self._engine_stream(), self._exchange, self._proxy
-        fields = http1.end_to_end(answer.fields, keep_upgrade=answer.status == 101)
+        client, exchange = self._client, self._exchange
         exchange.status, exchange.is_tunnel = answer.status, True
-        client.write(http1.serialise_response_head(1, answer.status, answer.reason, fields, answer.framing))
+        client.write(tunnel_answer(answer))
         client.on_eof = None
-        upstream.on_lost = self._engine_lost
-        down = Relay("upstream", upstream, client, self._output_cut(), lambda: _pass_end(upstream, client))
-        up = Relay("downstream", client, upstream, self._input_cut(), lambda: _pass_end(client, upstream))
-        self._download, self._tunnelled = down, up
-        idle = proxy.deadlines.start(
-            proxy.limits.tunnel_idle_seconds, self._tunnel_is_idle, lambda: up.count + down.count
-        )
+        tunnel = Tunnel(self._proxy, client, self._engine_stream(), self._session)
+        self._download, self._tunnelled = tunnel.down, tunnel.up
         try:
-            down.start()
-            if upstream.is_lost:
-                self._engine_lost()
-            if self._upload is not None:
-                await self._upload.wait()
-            up.start()
-            await down.wait()
-            proxy.ended_tunnels.add(up)
-            if not proxy.is_draining:
-                await up.wait()
+            await tunnel.run(self._upload)
         finally:
-            proxy.ended_tunnels.discard(up)
-            proxy.deadlines.stop(idle)
             exchange.bytes_in += self.bytes_in
             exchange.bytes_out = self.bytes_out
-            self._end_recording()
-        proxy.complete(exchange, Stage.ANSWERED)
+            self._end_session()
+        self._proxy.complete(exchange, Stage.ANSWERED)
         return False
 
-    def _tunnel_is_idle(self) -> None:
-        self._proxy.observers.limit_hit("tunnel_idle_seconds")
-        self._client.abort()
-        self._engine_stream().abort()
-
-    # --- its session, where that is recorded
-
-    def _begin_recording(self, record: Record) -> None:
-        if self._proxy.recorder is None:
-            raise RecordingRefused("there is no directory for it")
-        try:
-            self._recording = self._proxy.recorder.begin(self._exchange, record)
-        except OSError as error:
-            raise RecordingRefused(error.strerror or "its file cannot be made") from error
-
-    def _output_cut(self) -> ConnectionCut:
-        return ConnectionCut() if self._recording is None else self._kept(self._recording, self._recording.output)
-
-    def _input_cut(self) -> ConnectionCut:
-        if self._recording is None or not self._recording.has_input:
-            return ConnectionCut()
-        return self._kept(self._recording, self._recording.input)
-
-    def _kept(self, recording: Recording, keep: Callable[[bytes], None]) -> ConnectionCut:
-        """What is recorded before it goes on; where it has to be and cannot, it does not go on and the session ends."""
-        client, upstream = self._client, self._engine_stream()
-        ends_session = self._proxy.recorder is not None and self._proxy.recorder.ends_session
-
-        def end_session() -> None:
-            self._exchange.detail = "the session could not be recorded any more"
-            client.abort()
-            upstream.abort()
-
-        def keep_or_end(data: bytes) -> bool:
-            keep(data)
-            if recording.is_cut and ends_session:
-                self._proxy.loop.call_soon(end_session)  # not from within a relay's own callback
-                return False
-            return True
-
-        return KeptCut(keep_or_end)
-
-    def _end_recording(self) -> None:
-        if self._recording is not None and self._proxy.recorder is not None:
-            self._proxy.recorder.end(self._exchange, self._recording)
-            self._recording = None
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.end()
 
     # --- endings
 
@@ -403,14 +343,6 @@ class RoundTrip:
         upstream.close()
         if upstream.unsent_bytes:
             self._proxy.deadlines.start(self._proxy.limits.linger_seconds, upstream.abort)
-
-    def _engine_lost(self) -> None:
-        """A tunnel's engine is gone: what it sent is still delivered, then the client sees it, too."""
-        client = self._client
-        client.close()
-        if client.unsent_bytes:
-            seconds = self._proxy.limits.keep_alive_seconds
-            self._proxy.deadlines.start(seconds, client.abort, lambda: client.unsent_bytes)
 
     def abandon(self) -> None:
         """Gives back what `run` has not: for a round trip that was sent but never ran."""
@@ -431,22 +363,6 @@ class RoundTrip:
         if self._upstream is None:
             raise RuntimeError("the round trip has no connection to the engine")
         return self._upstream
-
-
-def _pass_end(source: Stream, target: Stream) -> None:
-    """One direction of a tunnel has ended; the other goes on."""
-    target.write_eof()
-    source.watch_hangup()
-
-
-def canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
-    """The head that the engine gets, from what was judged, and the body as far as that was judged, too."""
-    body = judgement.body
-    left_out = _REPLACED if body is None else _REPLACED_WITH_BODY
-    passed = http1.end_to_end(head.fields, keep_upgrade=passes_upgrade)
-    fields = [_HOST, *(field for field in passed if field[0].lower() not in left_out)]
-    framing = head.framing if body is None else http1.Framing(FramingKind.LENGTH, len(body))
-    return http1.serialise_request_head(head.method, judgement.target.canonical, fields, framing) + (body or b"")
 
 
 def _is_json(answer: ResponseHead) -> bool:
@@ -470,20 +386,3 @@ def _left_of(seconds: float, waited: float) -> float:
 def _too_late(seconds: float, limit: str) -> EngineError:
     detail = f"the engine did not answer within {seconds:g} s"
     return EngineError(504, EngineErrorReason.ANSWER_TIMEOUT, detail, limit)
-
-
-def _framing_for(client_minor: int, framing: http1.Framing) -> tuple[http1.Framing, int]:
-    """In which framing and version a client gets a body: HTTP/1.0 has no chunks, there the connection's end is the body's."""
-    if client_minor == 0 and framing.kind is FramingKind.CHUNKED:
-        return http1.UNTIL_CLOSE, 0
-    return framing, client_minor
-
-
-def _connection_fields(minor: int, framing: http1.Framing, *, keep_alive: bool) -> list[http1.Field]:
-    # Go's docker client takes an answer with `Connection: close` to a hijacking request for a successful hijack, so a
-    # body that ends with the connection goes without, as it does from the engine.
-    if framing.kind is FramingKind.UNTIL_CLOSE:
-        return []
-    if minor == 0:
-        return [(b"Connection", b"keep-alive")] if keep_alive else []
-    return [] if keep_alive else [(b"Connection", b"close")]
