@@ -17,7 +17,8 @@ from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.connections import Connections
-from sockproxy.forwarding.serving.shared import Extents, Gate, Proxy
+from sockproxy.forwarding.serving.gates import Gate
+from sockproxy.forwarding.serving.shared import Extents, Proxy
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify

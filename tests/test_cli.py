@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from sockproxy.data import builtin_policy_names, client_policy_names, load_docker_releases
 from sockproxy.errors import BadRequest
-from sockproxy.forwarding.serving.shared import Entrance
+from sockproxy.forwarding.serving.gates import Entrance
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer, identify

@@ -36,8 +36,9 @@ from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.hangups import HangupWatch
-from sockproxy.forwarding.serving.express import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
-from sockproxy.forwarding.serving.shared import Gate, Proxy
+from sockproxy.forwarding.serving.gates import Gate
+from sockproxy.forwarding.serving.known import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.judge import judge
 from sockproxy.operating.config import load_policy

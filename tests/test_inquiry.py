@@ -16,8 +16,9 @@ import pytest
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.forwarding.limits import ClientLimits
 from sockproxy.forwarding.meter import Meter
+from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.forwarding.serving.inquiry import NAME_CHARACTERS_MAX, read_answer
-from sockproxy.forwarding.serving.shared import INQUIRIES_OF_ONE_MAX, Gate
+from sockproxy.forwarding.serving.shared import INQUIRIES_OF_ONE_MAX
 from sockproxy.forwarding.upstream.hostpaths import (
     LINKS_MAX,
     LOOKS_MAX,

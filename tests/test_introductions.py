@@ -13,7 +13,7 @@ from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.downstream.handshakes import Handshakes
 from sockproxy.forwarding.downstream.introductions import Introductions
 from sockproxy.forwarding.downstream.tls import ServerTls
-from sockproxy.forwarding.serving.shared import Entrance
+from sockproxy.forwarding.serving.gates import Entrance
 from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.judging.clients import Match, Resident, parse_key
 from sockproxy.judging.compiling import policy_of_nobody

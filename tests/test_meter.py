@@ -14,7 +14,7 @@ from sockproxy.forwarding import meter as meter_module
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.limits import ClientLimits
 from sockproxy.forwarding.meter import Meter, MeteredHeads, Refusal
-from sockproxy.forwarding.serving.shared import Entrance, Gate
+from sockproxy.forwarding.serving.gates import Entrance, Gate
 from sockproxy.judging.clients import ANYBODY, Match
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sockproxy.exchange import Stage
-from sockproxy.forwarding.serving.shared import Gate
+from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.streams import (

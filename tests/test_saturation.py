@@ -7,7 +7,7 @@ from typing import Any
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.downstream.listener import Census
 from sockproxy.forwarding.limits import ClientLimits, Limits
-from sockproxy.forwarding.serving.shared import Entrance
+from sockproxy.forwarding.serving.gates import Entrance
 from sockproxy.judging.clients import ANYBODY
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.operating.config import load_policy

@@ -22,7 +22,7 @@ from sockproxy.forwarding.downstream.tls import ServerTls, client_facts, open_se
 from sockproxy.forwarding.downstream.tls.certificates import ClientFacts, end_of_certificate, subject_text
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.stream import Stream
-from sockproxy.forwarding.serving.shared import Gate
+from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
 from tests.certificates import Authority, Certificate, run
 from tests.streams import Peer, World, open_world, read_some, until

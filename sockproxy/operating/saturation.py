@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from sockproxy.forwarding.downstream.handshakes import Handshakes
 from sockproxy.forwarding.downstream.listener import Census
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.serving.shared import Entrance, Proxy
+from sockproxy.forwarding.serving.gates import Entrance
+from sockproxy.forwarding.serving.shared import Proxy
 
 
 def limits_used(

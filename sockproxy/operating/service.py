@@ -31,7 +31,8 @@ from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.limits import ClientLimits, Limits
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.serving.connections import Connections
-from sockproxy.forwarding.serving.shared import Entrance, Proxy
+from sockproxy.forwarding.serving.gates import Entrance
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.catalogue import ApiVersion

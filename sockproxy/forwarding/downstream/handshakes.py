@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from sockproxy.forwarding.downstream.tls import ServerTls, client_facts, open_secured
 from sockproxy.forwarding.serving.connections import Connections
-from sockproxy.forwarding.serving.shared import Gate, Proxy
+from sockproxy.forwarding.serving.gates import Gate
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.judging.identity import Peer, identify
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from sockproxy.forwarding.serving.connections import Connections
-from sockproxy.forwarding.serving.shared import Gate, Proxy
+from sockproxy.forwarding.serving.gates import Gate
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.judging.identity import Peer, Principal, identify
 

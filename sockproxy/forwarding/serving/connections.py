@@ -13,10 +13,12 @@ from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.forwarding.moving.sockets import detach, open_stream
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.answering import refuse_connection
+from sockproxy.forwarding.serving.callers import Caller, Outcome
 from sockproxy.forwarding.serving.direct import Direct
-from sockproxy.forwarding.serving.express import Caller, Express, Outcome
+from sockproxy.forwarding.serving.express import Express
+from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.forwarding.serving.proxy import SERVE
-from sockproxy.forwarding.serving.shared import Gate, Proxy, Trip
+from sockproxy.forwarding.serving.shared import Proxy, Trip
 from sockproxy.judging.catalogue import STREAMS
 from sockproxy.judging.identity import Peer, Principal
 

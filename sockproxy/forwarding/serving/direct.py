@@ -15,10 +15,13 @@ from sockproxy.errors import AuditRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
 from sockproxy.forwarding.moving.cuts import above
 from sockproxy.forwarding.serving.answering import whole_answer
+from sockproxy.forwarding.serving.callers import Caller, Outcome, UnderWay
 from sockproxy.forwarding.serving.canonical import canonical_request
-from sockproxy.forwarding.serving.express import Caller, Express, Outcome, UnderWay, learn
+from sockproxy.forwarding.serving.express import Express
+from sockproxy.forwarding.serving.gates import Gate
+from sockproxy.forwarding.serving.known import learn
 from sockproxy.forwarding.serving.proxy import complete_as_failed, judge_request, note, traced
-from sockproxy.forwarding.serving.shared import Gate, Proxy
+from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.judging.catalogue import Classified, Traffic, parse_target
 from sockproxy.judging.judge import Judgement
 from sockproxy.judging.policy import Effect, Policy, denial_message

@@ -17,7 +17,8 @@ from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as close_descriptor
 
-from sockproxy.forwarding.serving.express import Caller, Line, Outcome, body_length
+from sockproxy.forwarding.serving.callers import Caller, Line, Outcome
+from sockproxy.forwarding.serving.known import body_length
 from sockproxy.wire.http1 import FramingKind
 
 cdef extern from "sys/socket.h" nogil:
@@ -44,7 +45,7 @@ cdef enum:
     EVENTS_MAX = 64  # taken from the kernel at once
     READ_BYTES = 16384  # as `express` reads; level-triggered, so that nothing is lost
 
-    # Places in the tuples of `shared`: by name they take ten times as long.
+    # Places in the tuples of `gates` and `known`: by name they take ten times as long.
     KNOWN_REQUEST = 2
     KNOWN_ACCOUNT = 3
     ANSWER_HEAD = 0
@@ -303,7 +304,7 @@ cdef class Readiness:
         return 0
 
     cdef ssize_t length_of_body(self, answer, ssize_t start, ssize_t size) except -3:
-        """As `express.body_length`; negative also if the answer is not known."""
+        """As `known.body_length`; negative also if the answer is not known."""
         if answer is None:
             return -1
         framing = answer[ANSWER_FRAMING]

@@ -21,11 +21,13 @@ from sockproxy.forwarding.serving.answering import (
     refuse_while_draining,
     reject,
 )
-from sockproxy.forwarding.serving.express import Caller, Line, Outcome, UnderWay, learn
+from sockproxy.forwarding.serving.callers import Caller, Line, Outcome, UnderWay
+from sockproxy.forwarding.serving.gates import Gate, Known
 from sockproxy.forwarding.serving.inquiry import Inquiry
 from sockproxy.forwarding.serving.intake import Taken, check_no_form, peek_body, read_raw_head, take_body
+from sockproxy.forwarding.serving.known import learn
 from sockproxy.forwarding.serving.roundtrip import RoundTrip
-from sockproxy.forwarding.serving.shared import Extents, Gate, Known, Proxy
+from sockproxy.forwarding.serving.shared import Extents, Proxy
 from sockproxy.judging.catalogue import STREAMS, Access
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge, would_be_refused

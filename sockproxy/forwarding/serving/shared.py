@@ -1,34 +1,28 @@
-"""What all connections of a process share: the proxy's parts, its listeners' clients, and what was learnt of heads.
+"""What all connections of a process share: the proxy's parts, and whom it tells and asks.
 
 Owns these values and nothing that is done with them. Must not know how a connection is served (`proxy`, `express`,
 `roundtrip`), nor what an observer does. Begin at `Proxy`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from sockproxy.exchange import Exchange, Extent, Served, Stage, exchange_id
-from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.deadlines import Deadlines
-from sockproxy.forwarding.limits import ClientLimits, Limits
-from sockproxy.forwarding.meter import Meter, MeteredHeads
+from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.serving.gates import Gate
+from sockproxy.forwarding.serving.known import KnownAnswer
 from sockproxy.forwarding.turns import Turns
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.forwarding.upstream.hostpaths import HostPaths
 from sockproxy.judging.catalogue import Catalogue, Classified
-from sockproxy.judging.clients import Match, asks_engine, first_of
 from sockproxy.judging.identity import Peer, Principal
-from sockproxy.judging.judge import Judgement
 from sockproxy.judging.payload import Bodies
-from sockproxy.judging.policy import Policy, Record
-from sockproxy.wire import http1
-from sockproxy.wire.http1 import RequestHead
-
-_UNLIMITED = ClientLimits()
+from sockproxy.judging.policy import Record
 
 INQUIRIES_MAX = 32
 """Requests for which the engine is asked at a time, so that nobody keeps it busy with these alone. Others wait; where they wait
@@ -100,113 +94,6 @@ class Extents(Protocol):
     def may_tell_answer(self, classified: Classified) -> bool: ...
 
     def extent_of(self, exchange: Exchange, peer: Peer | None) -> Extent: ...
-
-
-class Known(NamedTuple):
-    """What the plain way found out about a head, in a form that needs no more work."""
-
-    head: RequestHead
-    judgement: Judgement
-    request: bytes  # the canonical head, as it was sent to the engine
-    account: object  # what the observers made of it, for `served`
-
-
-class KnownAnswer(NamedTuple):
-    """What the plain way would make of the engine's head: the head for the client, and the framing behind it."""
-
-    head: bytes
-    status: int
-    framing: http1.Framing
-
-
-class Gate:
-    """Where a connection came in: the listener's name, the policy that holds there now for these of its clients, and the
-    heads that were judged by it (see `express`)."""
-
-    __slots__ = ("_policy", "known", "may_learn", "meter", "name", "seen")
-
-    def __init__(self, name: str, policy: Policy, meter: Meter | None = None, *, has_express: bool = True) -> None:
-        """`meter`: of those whose requests are limited."""
-        self.name = name
-        self.meter = meter
-        # How many are under way, the express way does not count: it would cost all who need it not.
-        self.may_learn = has_express and (meter is None or not meter.limits.concurrent)
-        self._policy = policy
-        self.known: dict[bytes, Known] = {}
-        self.seen: set[bytes] = set()
-
-    @property
-    def policy(self) -> Policy:
-        """What holds here."""
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self._policy = policy
-        self.known.clear()
-        self.seen.clear()
-
-
-class Heads(Protocol):
-    """Where the express way looks a head up: the memory of a gate, or what takes a token first."""
-
-    def get(self, head: bytes, /) -> Known | None: ...
-
-
-def heads_for(gate: Gate, principal: Principal) -> Heads:
-    """The same for a principal."""
-    return gate.known if gate.meter is None else MeteredHeads(gate.known, gate.meter, principal.key)
-
-
-class Entrance:
-    """A listener's clients: who comes in by which gate. There is one more gate, for nobody of them."""
-
-    def __init__(self, name: str, clients: Sequence[Client], nobody: Policy, *, has_express: bool = True) -> None:
-        """`nobody`: the policy for those who are none of the clients. `has_express`: its connections are bare sockets."""
-        self.name = name
-        self._has_express = has_express
-        self._for_nobody = Gate(name, nobody)
-        self._gates: list[tuple[Match, Gate]] = []
-        self.for_all: Gate | None = None  # where nobody has to be told from anybody
-        self._meters: dict[tuple[Match, ClientLimits], Meter] = {}
-        self.take(clients)
-
-    def take(self, clients: Sequence[Client]) -> None:
-        """From now on these are the clients; those that are connected have to be led to their gates anew."""
-        old = self._meters
-        self._meters = {
-            (client.match, client.limits): old.get((client.match, client.limits))
-            or Meter(client.limits, time.monotonic)
-            for client in clients
-            if client.limits != _UNLIMITED
-        }
-        self._gates = [(client.match, self._gate(client)) for client in clients]
-        self.for_all = next((gate for match, gate in self._gates[:1] if not match.asked), None)
-        self.asks_engine = frozenset[str]().union(*(asks_engine(client.match) for client in clients))
-
-    @property
-    def policies(self) -> list[Policy]:
-        """What holds for its clients."""
-        return [gate.policy for _, gate in self._gates]
-
-    @property
-    def meters(self) -> list[Meter]:
-        """Of those clients that are limited."""
-        return list(self._meters.values())
-
-    def _gate(self, client: Client) -> Gate:
-        meter = self._meters.get((client.match, client.limits))
-        return Gate(self.name, client.policy, meter, has_express=self._has_express)
-
-    def has_to_ask(self, peer: Peer) -> bool:
-        """Whether the engine has to say who a peer is before it is known by which gate it comes in."""
-        is_open = peer.kind in self.asks_engine and not peer.is_introduced
-        return is_open and self.gate_of(peer) is self._for_nobody
-
-    def gate_of(self, peer: Peer) -> Gate:
-        """The gate of the first client whose match holds."""
-        at = first_of((match for match, _ in self._gates), peer)
-        return self._for_nobody if at is None else self._gates[at][1]
 
 
 class Proxy:
