@@ -79,8 +79,7 @@ class Handshakes:
                 known = peer._replace(**client_facts(tls)._asdict())
                 if introduce is not None:
                     known = await introduce(known, came_at)
-                caller = self._connections.new_caller(sock, gate_of(known), identify(known), lambda _: leave(), known)
-                self._connections.go_on(client, caller)
+                self._connections.enter(sock, gate_of(known), identify(known), lambda _: leave(), known, client)
                 is_served = True
             finally:
                 if not is_served:
@@ -90,9 +89,8 @@ class Handshakes:
             proxy.observers.limit_hit("handshake_seconds")
             _tell(peer, "too slow")
         except OSError as error:
-            _tell(
-                peer, getattr(error, "reason", None) or str(error)
-            )  # lawful: it was no client of ours, and has been told
+            # Lawful: it was no client of ours, and has been told.
+            _tell(peer, getattr(error, "reason", None) or str(error))
         finally:
             if not is_served:
                 leave()

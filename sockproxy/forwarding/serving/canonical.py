@@ -4,12 +4,12 @@ Owns which fields are replaced or left out, and in which framing and version a b
 something is sent. Begin at `canonical_request` and `canonical_answer`.
 """
 
+from sockproxy.forwarding.upstream.asking import HOST
 from sockproxy.judging.judge import Judgement
 from sockproxy.wire import http1
 from sockproxy.wire.http1 import FramingKind, RequestHead, ResponseHead
 
-_HOST = (b"Host", b"docker")  # the engine does not look at it; what a client sends need not be passed on
-_REPLACED = frozenset({b"host"})
+_REPLACED = frozenset({b"host"})  # by one that is always the same: what a client sends need not be passed on
 # Of the body as the client sent it: whoever expected it has been told to go on, and the engine gets neither trailers nor
 # what is encoded (no engine decodes a body, and what is encoded is no JSON).
 _REPLACED_WITH_BODY = _REPLACED | {b"expect", b"trailer", b"content-encoding"}
@@ -20,7 +20,7 @@ def canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade
     body = judgement.body
     left_out = _REPLACED if body is None else _REPLACED_WITH_BODY
     passed = http1.end_to_end(head.fields, keep_upgrade=passes_upgrade)
-    fields = [_HOST, *(field for field in passed if field[0].lower() not in left_out)]
+    fields = [HOST, *(field for field in passed if field[0].lower() not in left_out)]
     framing = head.framing if body is None else http1.Framing(FramingKind.LENGTH, len(body))
     return http1.serialise_request_head(head.method, judgement.target.canonical, fields, framing) + (body or b"")
 

@@ -74,27 +74,15 @@ class Connections:
         principal: Principal,
         on_closed: Callable[[Principal], None],
         peer: Peer | None = None,
+        secured: Stream | None = None,
     ) -> None:
-        """Serves a connection to its end; then `on_closed` is called. `peer`: see `lead`."""
-        self._express.enter(self.new_caller(sock, gate, principal, on_closed, peer))
-
-    def go_on(self, client: Stream, caller: Caller) -> None:
-        """Serves a connection that is a stream already, and stays one: with TLS there is no express way."""
-        self._keep(
-            self._proxy.loop.create_task(_serve_stream(self._proxy, self._express, self._direct, caller, client)),
-            caller,
-        )
-
-    def new_caller(
-        self,
-        sock: socket.socket,
-        gate: Gate,
-        principal: Principal,
-        on_closed: Callable[[Principal], None],
-        peer: Peer | None = None,
-    ) -> Caller:
-        """A client, for `go_on`."""
-        return Caller(self._express, sock, gate, principal, on_closed, peer)
+        """Serves a connection to its end; then `on_closed` is called. `peer`: see `lead`. `secured`: its stream where there is
+        TLS in between, and so no express way."""
+        caller = Caller(self._express, sock, gate, principal, on_closed, peer)
+        if secured is None:
+            self._express.enter(caller)
+        else:
+            self._keep(_serve_stream(self._proxy, self._express, self._direct, caller, secured), caller)
 
     def lead(self, gate_of: Callable[[Peer], Gate]) -> None:
         """Every connection whose peer is known goes on by the gate that is told for it; what it has under way stays decided."""
@@ -123,10 +111,10 @@ class Connections:
         task.add_done_callback(self._sent_away.discard)
 
     def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
-        serving = _serve_connection(self._proxy, self._express, self._direct, caller, outcome, received)
-        self._keep(self._proxy.loop.create_task(serving), caller)
+        self._keep(_serve_connection(self._proxy, self._express, self._direct, caller, outcome, received), caller)
 
-    def _keep(self, task: asyncio.Task[None], caller: Caller) -> None:
+    def _keep(self, serving: Coroutine[Any, Any, None], caller: Caller) -> None:
+        task = self._proxy.loop.create_task(serving)
         self._tasks[task] = caller
         task.add_done_callback(self._tasks.pop)
 

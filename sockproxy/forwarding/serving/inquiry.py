@@ -17,15 +17,12 @@ import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
 from sockproxy.forwarding.meter import Meter, Refusal
-from sockproxy.forwarding.moving.cuts import BoundedCut
-from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.shared import Proxy
+from sockproxy.forwarding.upstream.asking import ask
 from sockproxy.forwarding.upstream.hostpaths import UnknownPath
 from sockproxy.judging.catalogue import parse_target
 from sockproxy.judging.requirements.facts import Finding, Question
-from sockproxy.wire import http1
-from sockproxy.wire.http1 import FramingKind
 
 NAME_CHARACTERS_MAX = 1024
 """Of a name that is asked for; the engine's own have a quarter of that."""
@@ -40,7 +37,6 @@ _ASKED: Mapping[str, tuple[str, str]] = {
 }
 """Kind -> the operation that tells of it, and its path."""
 
-_HOST = (b"Host", b"docker")
 _NO_VOLUME = "no such volume"
 _TOO_LATE = Finding(failure="the engine did not answer in time")
 _TOO_MANY = Finding(failure="the request needs too many answers (inquiry_questions_max)")
@@ -105,7 +101,7 @@ class Inquiry:
                     self.found[question] = Finding(failure="that is no name by which the engine could be asked")
                     continue
                 stream = stream or await self._proxy.engine.connect()
-                status, body, is_kept = await self._get(stream, target)
+                status, body, is_kept = await self._ask(stream, target)
                 self.found[question] = read_answer(question, status, body)
                 if not is_kept:
                     self._proxy.engine.release(stream, is_reusable=False)
@@ -131,25 +127,15 @@ class Inquiry:
         is_right = operation is not None and operation.operation_id == operation_id and name == question.name
         return target.canonical if is_right else None
 
-    async def _get(self, stream: Stream, target: str) -> tuple[int, bytes, bool]:
-        limits, held = self._proxy.limits, bytearray()
-        stream.write(http1.serialise_request_head("GET", target, [_HOST], http1.NO_BODY))
-        raw = await stream.read_head(limits.engine_head_bytes_max)
-        answer = http1.parse_response_head(raw, limits.fields_max, "GET")
-        if answer.status < 200 or answer.framing.kind is FramingKind.UNTIL_CLOSE:
-            raise EngineError(502, EngineErrorReason.MALFORMED, "the engine's answer has no end that could be told")
-        if answer.framing.length > self._bytes_left:
-            raise self._too_large()
-        relay = Relay("upstream", stream, None, BoundedCut(answer.framing, self._bytes_left, held))
-        relay.start()
+    async def _ask(self, stream: Stream, target: str) -> tuple[int, bytes, bool]:
+        held = bytearray()
         try:
-            await relay.wait()
+            status, is_kept = await ask(stream, target, self._proxy.limits, self._bytes_left, held)
         except BadRequest as error:
             raise (self._too_large() if error.status == 413 else error) from error
         finally:
-            relay.stop()
-            self._bytes_left -= relay.count
-        return answer.status, bytes(held), answer.keep_alive
+            self._bytes_left -= len(held)
+        return status, bytes(held), is_kept
 
     def _too_large(self) -> EngineError:
         self._proxy.observers.limit_hit("inquiry_bytes_max")

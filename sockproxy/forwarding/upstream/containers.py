@@ -18,14 +18,11 @@ import orjson
 
 from sockproxy.errors import BadRequest, EngineError, EngineErrorReason, PeerGone
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.moving.cuts import BoundedCut
-from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.turns import Turns
+from sockproxy.forwarding.upstream.asking import ask
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer, host_of, identify
-from sockproxy.wire import http1
-from sockproxy.wire.http1 import FramingKind
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,6 @@ there when the connection came: the address was somebody else's."""
 PAUSES_SECONDS = (0.0, 0.02, 0.06, 0.15, 0.27)
 """Before each time that it is asked about a peer of which it knows nothing: together as long as it may be late."""
 
-_HOST = (b"Host", b"docker")
 _ID = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z")
 _LIST = "/containers/json"
@@ -120,19 +116,10 @@ class Containers:
     async def _get(self, stream: Stream, target: str) -> Any:
         """What the engine says; None if there is no such thing."""
         held = bytearray()
-        stream.write(http1.serialise_request_head("GET", target, [_HOST], http1.NO_BODY))
-        raw = await stream.read_head(self._limits.engine_head_bytes_max)
-        answer = http1.parse_response_head(raw, self._limits.fields_max, "GET")
-        has_end = answer.framing.kind in (FramingKind.CHUNKED, FramingKind.LENGTH) and answer.keep_alive
-        if answer.status not in (200, 404) or not has_end:
-            raise EngineError(502, EngineErrorReason.MALFORMED, f"the engine answers {answer.status}")
-        relay = Relay("upstream", stream, None, BoundedCut(answer.framing, ANSWER_BYTES_MAX, held))
-        relay.start()
-        try:
-            await relay.wait()
-        finally:
-            relay.stop()
-        return orjson.loads(held) if answer.status == 200 else None
+        status, is_kept = await ask(stream, target, self._limits, ANSWER_BYTES_MAX, held)
+        if status not in (200, 404) or not is_kept:
+            raise EngineError(502, EngineErrorReason.MALFORMED, f"the engine answers {status}")
+        return orjson.loads(held) if status == 200 else None
 
 
 def _with(peer: Peer, found: Any) -> Peer:

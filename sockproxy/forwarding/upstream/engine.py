@@ -13,9 +13,10 @@ from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.sockets import detach, keep_alive, open_stream
 from sockproxy.forwarding.moving.stream import Stream
+from sockproxy.forwarding.upstream.asking import HOST
 from sockproxy.wire import http1
 
-_PING = http1.serialise_request_head("GET", "/_ping", [(b"Host", b"docker")], http1.NO_BODY)
+_PING = http1.serialise_request_head("GET", "/_ping", [HOST], http1.NO_BODY)
 
 
 class Engine:
