@@ -192,14 +192,22 @@ def test_a_subject_is_told_as_rfc_4514_has_it(subject: tuple[tuple[tuple[str, st
 # --- who does not get in
 
 
-async def test_who_does_not_get_in(tls: ServerTls, authority: Authority, server: Certificate, tmp_path: Path) -> None:
-    stranger = Authority(tmp_path / "other").sign("/CN=ci-7")
-    no_client = authority.sign("/CN=ci-7", usage="serverAuth")
-    ended = authority.sign("/CN=ci-7", days=-1)
-    for shown in (None, stranger, no_client, ended):
-        with pytest.raises(ExceptionGroup):
-            async with open_pair(tls, client_context(authority, shown)) as (_, peer, _):
-                await peer.receive_some()
+OUTSIDE: dict[str, Callable[[Authority, Path], Certificate | None]] = {
+    "no-certificate": lambda ours, folder: None,
+    "of-another-authority": lambda ours, folder: Authority(folder / "other").sign("/CN=ci-7"),
+    "of-a-server": lambda ours, folder: ours.sign("/CN=ci-7", usage="serverAuth"),
+    "that-has-ended": lambda ours, folder: ours.sign("/CN=ci-7", days=-1),
+}
+
+
+@pytest.mark.parametrize("show", OUTSIDE.values(), ids=OUTSIDE)
+async def test_who_does_not_get_in(
+    tls: ServerTls, authority: Authority, tmp_path: Path, show: Callable[[Authority, Path], Certificate | None]
+) -> None:
+    shown = show(authority, tmp_path)
+    with pytest.raises(ExceptionGroup):
+        async with open_pair(tls, client_context(authority, shown)) as (_, peer, _):
+            await peer.receive_some()
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
@@ -272,144 +280,134 @@ async def test_who_speaks_no_tls_is_told(tls: ServerTls) -> None:
         assert came == []
 
 
-async def test_who_goes_away_is_forgotten(tls: ServerTls) -> None:
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x00" * 100], ids=["nothing", "begun", "no-tls"])
+async def test_who_goes_away_is_forgotten(tls: ServerTls, said: bytes) -> None:
     async with open_front(tls) as (_, connect, came):
-        for said in (b"", b"\x16\x03\x01", b"\x00" * 100):
-            peer = connect()
-            await peer.send(said)
-            peer.finish()
-            await peer.receive_all()
+        peer = connect()
+        await peer.send(said)
+        peer.finish()
+        await peer.receive_all()
         assert came == []
 
 
 # --- requests
 
 
-@asynccontextmanager
-async def connected(
-    tls: ServerTls, authority: Authority, client: Certificate, **limits: float
-) -> AsyncIterator[tuple[World, TlsPeer]]:
-    async with open_front(tls, **limits) as (world, connect, _):
+Connected = tuple[World, TlsPeer]
+Attached = tuple[World, TlsPeer, Peer]
+
+
+@pytest.fixture
+async def connected(tls: ServerTls, authority: Authority, client: Certificate) -> AsyncIterator[Connected]:
+    """A proxy, and a client that has shaken hands with it."""
+    async with open_front(tls) as (world, connect, _):
         peer = TlsPeer(connect(), client_context(authority, client))
         await peer.shake_hands()
         yield world, peer
 
 
-async def test_requests_are_served_one_after_the_other(
-    tls: ServerTls, authority: Authority, client: Certificate
-) -> None:
-    async with connected(tls, authority, client) as (world, peer):
+async def attach(world: World, peer: TlsPeer) -> Peer:
+    """Asks for a tunnel; the engine's end, where that has come."""
+    await peer.send(ATTACH)
+    engine = await world.accept()
+    await engine.receive_until(HEAD_END)
+    return engine
+
+
+@pytest.fixture
+async def attached(connected: Connected) -> Attached:
+    """The same behind the head of a tunnel, and its engine's end."""
+    world, peer = connected
+    engine = await attach(world, peer)
+    await engine.send(UPGRADED)
+    assert await peer.receive(len(UPGRADED)) == UPGRADED
+    return world, peer, engine
+
+
+async def test_requests_are_served_one_after_the_other(connected: Connected) -> None:
+    world, peer = connected
+    await peer.send(PING)
+    engine = await world.accept()
+    for _ in range(4):  # never by the express way
+        await engine.receive_until(HEAD_END)
+        await engine.send(OK)
+        assert await peer.receive(len(OK)) == OK
         await peer.send(PING)
-        engine = await world.accept()
-        for _ in range(4):  # never by the express way
-            await engine.receive_until(HEAD_END)
-            await engine.send(OK)
-            assert await peer.receive(len(OK)) == OK
-            await peer.send(PING)
-        assert (len(world.exchanges), world.served) == (4, [])
-        assert world.exchanges[0].principal.tls_subject == "CN=ci-7,OU=builders,O=Example"
-        assert world.exchanges[0].principal.address == "10.0.0.1:1"
+    assert (len(world.exchanges), world.served) == (4, [])
+    assert world.exchanges[0].principal.tls_subject == "CN=ci-7,OU=builders,O=Example"
+    assert world.exchanges[0].principal.address == "10.0.0.1:1"
 
 
-async def test_the_end_of_the_input_is_passed_on_and_the_output_goes_on(
-    tls: ServerTls, authority: Authority, client: Certificate
-) -> None:
+async def test_the_end_of_the_input_is_passed_on_and_the_output_goes_on(attached: Attached) -> None:
     """`docker exec -i`: a close_notify ends one direction only."""
-    async with connected(tls, authority, client) as (world, peer):
-        await peer.send(ATTACH)
-        engine = await world.accept()
-        await engine.receive_until(HEAD_END)
-        await engine.send(UPGRADED)
-        assert await peer.receive(len(UPGRADED)) == UPGRADED
-        await peer.send(b"input")
-        await peer.finish()
-        assert await engine.receive_all() == b"input"
-        for piece in (b"late ", b"output"):
-            await engine.send(piece)
-            assert await peer.receive(len(piece)) == piece
-        engine.close()
-        assert await peer.receive_all() == b""
+    _, peer, engine = attached
+    await peer.send(b"input")
+    await peer.finish()
+    assert await engine.receive_all() == b"input"
+    for piece in (b"late ", b"output"):
+        await engine.send(piece)
+        assert await peer.receive(len(piece)) == piece
+    engine.close()
+    assert await peer.receive_all() == b""
 
 
-async def test_the_end_of_the_output_is_passed_on_and_the_input_goes_on(
-    tls: ServerTls, authority: Authority, client: Certificate
-) -> None:
-    async with connected(tls, authority, client) as (world, peer):
-        await peer.send(ATTACH)
-        engine = await world.accept()
-        await engine.receive_until(HEAD_END)
-        await engine.send(UPGRADED + b"output")
-        engine.finish()
-        assert (await peer.receive_all()).endswith(b"output")
-        for piece in (b"late ", b"input"):
-            await peer.send(piece)
-            assert await engine.receive(len(piece)) == piece
-        await peer.finish()
-        assert await engine.receive_all() == b""
+async def test_the_end_of_the_output_is_passed_on_and_the_input_goes_on(connected: Connected) -> None:
+    world, peer = connected
+    engine = await attach(world, peer)
+    await engine.send(UPGRADED + b"output")
+    engine.finish()
+    assert await peer.receive_all() == UPGRADED + b"output"
+    for piece in (b"late ", b"input"):
+        await peer.send(piece)
+        assert await engine.receive(len(piece)) == piece
+    await peer.finish()
+    assert await engine.receive_all() == b""
 
 
-async def test_the_output_ends_while_nobody_takes_the_input(
-    tls: ServerTls, authority: Authority, client: Certificate
-) -> None:
-    async with connected(tls, authority, client) as (world, peer):
-        await peer.send(ATTACH)
-        engine = await world.accept()
-        await engine.receive_until(HEAD_END)
-        await engine.send(UPGRADED)
-        assert await peer.receive(len(UPGRADED)) == UPGRADED
-        sending = asyncio.create_task(peer.send(BIG))
-        await asyncio.wait([sending], timeout=0.1)
-        assert not sending.done()
-        engine.finish()
-        assert await peer.receive_all() == b""
-        assert await engine.receive(len(BIG)) == BIG
-        await sending
-        await peer.finish()
-        assert await engine.receive_all() == b""
+async def test_the_output_ends_while_nobody_takes_the_input(attached: Attached) -> None:
+    _, peer, engine = attached
+    sending = asyncio.create_task(peer.send(BIG))
+    await asyncio.wait([sending], timeout=0.1)
+    assert not sending.done()
+    engine.finish()
+    assert await peer.receive_all() == b""
+    assert await engine.receive(len(BIG)) == BIG
+    await sending
+    await peer.finish()
+    assert await engine.receive_all() == b""
 
 
-async def test_a_connection_that_is_cut_off_is_no_end(
-    tls: ServerTls, authority: Authority, client: Certificate
-) -> None:
+async def test_a_connection_that_is_cut_off_is_no_end(attached: Attached) -> None:
     """Whoever stands in between can end tcp, but not TLS: what came must not look like all of it."""
-    async with connected(tls, authority, client) as (world, peer):
-        await peer.send(ATTACH)
-        engine = await world.accept()
-        await engine.receive_until(HEAD_END)
-        await engine.send(UPGRADED)
-        await peer.receive(len(UPGRADED))
-        await peer.send(b"rm -r /tmp")
-        assert await engine.receive(10) == b"rm -r /tmp"
-        peer.peer.finish()
-        await until(lambda: world.exchanges)
-        assert world.exchanges[0].stage.name == "FAILED"
+    world, peer, engine = attached
+    await peer.send(b"rm -r /tmp")
+    assert await engine.receive(10) == b"rm -r /tmp"
+    peer.peer.finish()
+    await until(lambda: world.exchanges)
+    assert world.exchanges[0].stage.name == "FAILED"
 
 
-async def test_bytes_that_are_no_tls_end_it(tls: ServerTls, authority: Authority, client: Certificate) -> None:
-    async with connected(tls, authority, client) as (world, peer):
-        await peer.send(ATTACH)
-        engine = await world.accept()
-        await engine.receive_until(HEAD_END)
-        await peer.peer.send(b"x" * 100)
-        assert await engine.receive_all() == b""
+async def test_bytes_that_are_no_tls_end_it(connected: Connected) -> None:
+    world, peer = connected
+    engine = await attach(world, peer)
+    await peer.peer.send(b"x" * 100)
+    assert await engine.receive_all() == b""
 
 
-async def test_large_bodies_come_through_whole_and_a_slow_side_holds_the_other_back(
-    tls: ServerTls, authority: Authority, client: Certificate
-) -> None:
-    async with connected(tls, authority, client) as (world, peer):
-        await peer.send(b"POST /v1.41/images/load HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n" % len(BIG))
-        engine = await world.accept()
-        await engine.receive_until(HEAD_END)
-        sending = asyncio.create_task(peer.send(BIG))
-        assert await engine.receive(len(BIG)) == BIG
-        await sending
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG)
-        sending = asyncio.create_task(engine.send(head + BIG))
-        await asyncio.wait([sending], timeout=0.1)
-        assert not sending.done()  # nobody reads: neither here, nor without end in the proxy
-        assert await peer.receive(len(head) + len(BIG)) == head + BIG
-        await sending
+async def test_large_bodies_come_through_whole_and_a_slow_side_holds_the_other_back(connected: Connected) -> None:
+    world, peer = connected
+    await peer.send(b"POST /v1.41/images/load HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n" % len(BIG))
+    engine = await world.accept()
+    await engine.receive_until(HEAD_END)
+    sending = asyncio.create_task(peer.send(BIG))
+    assert await engine.receive(len(BIG)) == BIG
+    await sending
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG)
+    sending = asyncio.create_task(engine.send(head + BIG))
+    await asyncio.wait([sending], timeout=0.1)
+    assert not sending.done()  # nobody reads: neither here, nor without end in the proxy
+    assert await peer.receive(len(head) + len(BIG)) == head + BIG
+    await sending
 
 
 # --- certificates that change
@@ -448,10 +446,10 @@ async def test_new_certificates_are_taken_and_bad_ones_are_not(authority: Author
         tls.refresh()
 
 
-def test_when_a_certificate_ends(authority: Authority) -> None:
-    for days in (1, 10_000, 20_000):  # from 2050 on, it is written otherwise
-        pem = Path(authority.sign("/CN=a", days=days).cert).read_text()
-        assert end_of_certificate(pem) == pytest.approx(time.time() + days * 86400, abs=60)
+@pytest.mark.parametrize("days", [1, 10_000, 20_000])  # from 2050 on, it is written otherwise
+def test_when_a_certificate_ends(authority: Authority, days: int) -> None:
+    pem = Path(authority.sign("/CN=a", days=days).cert).read_text()
+    assert end_of_certificate(pem) == pytest.approx(time.time() + days * 86400, abs=60)
 
 
 @pytest.mark.parametrize("pem", ["", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"])
