@@ -18,7 +18,7 @@ from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.connections import Connections
 from sockproxy.forwarding.serving.gates import Gate
-from sockproxy.forwarding.serving.shared import Extents, Proxy
+from sockproxy.forwarding.serving.shared import Extents, Observers, Proxy
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
 from sockproxy.judging.identity import identify
@@ -197,15 +197,22 @@ class _Observers:
 
 @asynccontextmanager
 async def open_world(
-    policy: str = "allow-all", extents: Extents | None = None, **limits: float
+    policy: str = "allow-all",
+    extents: Extents | None = None,
+    *,
+    observers: Observers | None = None,
+    has_express: bool = True,
+    twins: Twins | None = None,
+    **limits: float,
 ) -> AsyncIterator[World]:
-    """A proxy with that built-in policy and those limits. `extents`: where more than facts are recorded."""
+    """A proxy with that built-in policy and those limits. `extents`: where more than facts are recorded. `observers`: who is
+    told, else the world itself."""
     loop = asyncio.get_running_loop()
     catalogue = load_catalogue()
     hangups = HangupWatch(loop)
     deadlines = Deadlines(loop)
-    observers = _Observers()
-    with tempfile.TemporaryDirectory() as folder:
+    own = _Observers()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         path = f"{folder}/engine.sock"
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(path)
@@ -214,12 +221,12 @@ async def open_world(
         set_limits = replace(Limits(), **limits)  # type: ignore[arg-type]
         engine = Engine(Address("unix", path=path), set_limits, loop, hangups)
         proxy = Proxy(
-            *(catalogue, load_known_bodies, engine, set_limits, deadlines, observers, "test"),
+            *(catalogue, load_known_bodies, engine, set_limits, deadlines, observers or own, "test"),
             redact_target=Redactor(load_secrets(), hide_all).target,
             extents=extents,
+            has_express=has_express,
         )
-        world = World(proxy, Gate("listener", load_policy(policy, catalogue)), listening, [])
-        observers.world = world
+        own.world = world = World(proxy, Gate("listener", load_policy(policy, catalogue)), listening, [], twins)
         try:
             yield world
         finally:
