@@ -17,8 +17,9 @@ import pytest
 
 from sockproxy.forwarding.address import Address, TlsFiles, parse_address
 from sockproxy.forwarding.deadlines import Deadlines
+from sockproxy.forwarding.downstream.binding import bind
 from sockproxy.forwarding.downstream.handshakes import Handshakes
-from sockproxy.forwarding.downstream.listener import Census, Listener, bind
+from sockproxy.forwarding.downstream.listener import Census, Listener
 from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.hangups import HangupWatch

@@ -2,14 +2,9 @@
 
 import asyncio
 import errno
-import grp
-import json
 import os
-import pwd
 import resource
 import socket
-import stat
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from sockproxy.forwarding.address import parse_address
-from sockproxy.forwarding.downstream import listener as listener_module
-from sockproxy.forwarding.downstream.listener import Census, Listener, bind
+from sockproxy.forwarding.downstream.binding import bind
+from sockproxy.forwarding.downstream.listener import Census, Listener
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.judging.identity import Peer as PeerFacts
@@ -36,222 +31,6 @@ def of_uid(uid: int) -> Principal:
 
 def of_address(address: str) -> Principal:
     return identify(PeerFacts("listener", "tcp", address=address))
-
-
-# --- unix sockets
-
-
-def mode_of(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-@pytest.mark.parametrize("mode", [None, 0o600, 0o660, 0o666])
-def test_a_unix_socket_has_the_mode_that_was_asked_for(tmp_path: Path, mode: int | None) -> None:
-    path = tmp_path / "d.sock"
-    before = os.umask(0o022)
-    [sock] = bind(parse_address(f"unix://{path}"), mode=mode)
-    assert mode_of(path) == (0o600 if mode is None else mode)
-    assert os.umask(before) == 0o022
-    sock.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
-@pytest.mark.parametrize("form", ["name", "number"])
-def test_owner_and_group_by_name_and_number(tmp_path: Path, form: str) -> None:
-    user, group = pwd.getpwnam("nobody"), grp.getgrall()[-1]
-    owner_text = user.pw_name if form == "name" else str(user.pw_uid)
-    group_text = group.gr_name if form == "name" else str(group.gr_gid)
-    path = tmp_path / "d.sock"
-    [sock] = bind(parse_address(f"unix://{path}"), owner=owner_text, group=group_text)
-    assert (path.stat().st_uid, path.stat().st_gid) == (user.pw_uid, group.gr_gid)
-    sock.close()
-
-
-@pytest.mark.parametrize("whose", ["owner", "group"])
-def test_an_owner_who_is_not_on_this_machine_is_named(tmp_path: Path, whose: str) -> None:
-    with pytest.raises(LookupError, match="nobody-of-that-name"):
-        bind(parse_address(f"unix://{tmp_path}/d.sock"), **{whose: "nobody-of-that-name"})
-    assert not (tmp_path / "d.sock").exists()
-
-
-def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
-    address = parse_address(f"unix://{tmp_path}/d.sock")
-    [stale] = bind(address)
-    stale.close()
-    [sock] = bind(address)
-    sock.listen()
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(address.path)
-    sock.close()
-
-
-def test_a_live_socket_is_never_taken_away(tmp_path: Path) -> None:
-    address = parse_address(f"unix://{tmp_path}/d.sock")
-    [live] = bind(address)
-    live.listen()
-    with pytest.raises(OSError, match="in use"):
-        bind(address)
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(address.path)
-    live.close()
-
-
-CROWDED = """
-import socket, sys
-from sockproxy.forwarding.address import parse_address
-from sockproxy.forwarding.downstream.listener import bind
-try:
-    bind(parse_address("unix://" + sys.argv[1]))
-except OSError as error:
-    print(error)
-"""
-
-
-def test_a_live_socket_whose_queue_is_full_is_in_use_at_once(tmp_path: Path) -> None:
-    path = str(tmp_path / "d.sock")
-    with socket.socket(socket.AF_UNIX) as live, socket.socket(socket.AF_UNIX) as waiting:
-        live.bind(path)
-        live.listen(0)
-        waiting.connect(path)
-        said = subprocess.run([sys.executable, "-c", CROWDED, path], capture_output=True, text=True, timeout=3)
-        assert "in use" in said.stdout
-        assert os.path.exists(path)
-
-
-@pytest.mark.parametrize("kind", ["file", "folder", "link-to-file"])
-def test_what_is_no_socket_is_never_removed(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "d.sock"
-    (tmp_path / "precious").write_text("precious")
-    if kind == "file":
-        path.write_text("precious")
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="not a socket"):
-        bind(parse_address(f"unix://{path}"))
-    assert path.exists()
-    assert (tmp_path / "precious").read_text() == "precious"
-
-
-def test_a_folder_that_is_not_there_is_made_and_no_more_than_one(tmp_path: Path) -> None:
-    bind(parse_address(f"unix://{tmp_path}/new/d.sock"))[0].close()
-    with pytest.raises(OSError, match=f"cannot listen on unix://{tmp_path}/none/at-all/d.sock: No such file"):
-        bind(parse_address(f"unix://{tmp_path}/none/at-all/d.sock"))
-
-
-# --- tcp
-
-
-@pytest.mark.parametrize(
-    ("url", "family", "place"),
-    [
-        ("tcp://127.0.0.1:0", socket.AF_INET, "127.0.0.1"),
-        ("tcp://[::1]:0", socket.AF_INET6, "::1"),
-    ],
-)
-def test_a_tcp_address_is_bound(url: str, family: socket.AddressFamily, place: str) -> None:
-    [sock] = bind(parse_address(url))
-    assert sock.family is family
-    assert sock.getsockname()[0] == place
-    sock.listen()
-    with socket.create_connection(sock.getsockname()[:2], timeout=5):
-        pass
-    sock.close()
-
-
-def test_no_host_is_every_address_of_both_families() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    sockets = bind(parse_address(f"tcp://:{port}"))
-    assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
-    for sock in sockets:
-        sock.close()
-
-
-def test_a_port_that_is_taken_is_an_error() -> None:
-    [sock] = bind(parse_address("tcp://127.0.0.1:0"))
-    sock.listen()
-    with pytest.raises(OSError):
-        bind(parse_address(f"tcp://127.0.0.1:{sock.getsockname()[1]}"))
-    sock.close()
-
-
-# --- handed over by systemd
-
-HANDED_OVER = """
-import json, os, sys
-from sockproxy.forwarding.address import parse_address
-from sockproxy.forwarding.downstream.listener import bind
-environ = {**os.environ, "LISTEN_PID": str(os.getpid()) if sys.argv[2] == "self" else sys.argv[2]}
-try:
-    sockets = bind(parse_address(sys.argv[1]), environ=environ)
-    print(json.dumps([[sock.fileno(), sock.family.name, str(sock.getsockname())] for sock in sockets]))
-except OSError as error:
-    print(json.dumps(str(error)))
-"""
-
-# Moves the two sockets to descriptors 3 and 4, as systemd hands them over, and becomes the program.
-HAND_OVER = """
-import os, sys
-first, second = int(sys.argv[1]), int(sys.argv[2])
-os.dup2(first, 100); os.dup2(second, 101)
-os.dup2(100, 3); os.dup2(101, 4)
-os.execv(sys.executable, [sys.executable, "-c", *sys.argv[3:]])
-"""
-
-
-def handed_over(tmp_path: Path, url: str, pid: str = "self", **environ: str) -> object:
-    with socket.socket(socket.AF_UNIX) as unix, socket.socket() as tcp:
-        unix.bind(str(tmp_path / "handed.sock"))
-        unix.listen()
-        tcp.bind(("127.0.0.1", 0))
-        tcp.listen()
-        descriptors = (unix.fileno(), tcp.fileno())
-        said = subprocess.run(
-            [sys.executable, "-c", HAND_OVER, *map(str, descriptors), HANDED_OVER, url, pid],
-            pass_fds=descriptors,
-            env={**os.environ, **environ},
-            capture_output=True,
-            check=True,
-            text=True,
-            timeout=30,
-        )
-    return json.loads(said.stdout)
-
-
-NAMES = {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "docker:remote"}
-
-
-@pytest.mark.parametrize(
-    ("url", "families"),
-    [
-        ("systemd://", ["AF_UNIX", "AF_INET"]),
-        ("systemd://docker", ["AF_UNIX"]),
-        ("systemd://remote", ["AF_INET"]),
-    ],
-)
-def test_sockets_are_handed_over_all_or_by_name(tmp_path: Path, url: str, families: list[str]) -> None:
-    got = handed_over(tmp_path, url, **NAMES)
-    assert [family for _, family, _ in got] == families  # type: ignore[attr-defined]
-    assert str(tmp_path / "handed.sock") in str(got) or families == ["AF_INET"]
-
-
-REFUSED = {
-    "a-name-that-is-not-there": ("systemd://other", "self", NAMES, "no socket called other"),
-    "for-another-process": ("systemd://", "1", NAMES, "LISTEN_PID is not this process"),
-    "none": ("systemd://", "self", {"LISTEN_FDS": "0"}, "handed no socket"),
-    "no-number": ("systemd://", "self", {"LISTEN_FDS": "many"}, "LISTEN_FDS"),
-    "no-names": ("systemd://docker", "self", {"LISTEN_FDS": "2"}, "no socket called docker"),
-}
-
-
-@pytest.mark.parametrize(("url", "pid", "environ", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_was_not_handed_over_is_told(
-    tmp_path: Path, url: str, pid: str, environ: dict[str, str], message: str
-) -> None:
-    assert message in str(handed_over(tmp_path, url, pid, **environ))
 
 
 # --- how many
@@ -511,42 +290,3 @@ async def test_a_tcp_peer_is_known_by_its_address(tmp_path: Path) -> None:
         assert principal.key == "address:127.0.0.1"
         assert (principal.uid, principal.pid, principal.exe, principal.container) == (None,) * 4
         peer.close()
-
-
-A, B = "ab" * 32, "01" * 32
-OF_US, OF_OTHERS = (f"/user.slice/user-{uid}.slice/user@{uid}.service" for uid in (os.getuid(), os.getuid() + 1))
-CGROUPS = {
-    "v1-cgroupfs": (f"12:pids:/docker/{A}\n11:memory:/docker/{A}\n0::/system.slice/containerd.service\n", A),
-    "v2-systemd": (f"0::/system.slice/docker-{A}.scope\n", A),
-    "v2-systemd-inner": (f"0::/system.slice/docker-{A}.scope/init.scope\n", A),
-    "kubepods": (f"0::/kubepods/besteffort/pod8a2c1d7e-1f2a-4c55-9a4e-0c6f7d1b2a3c/{A}\n", A),
-    "containerd": (f"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{A}.scope\n", A),
-    "podman": (f"0::/machine.slice/libpod-{A}.scope/container\n", A),
-    "docker-in-docker": (f"0::/docker/{A}/docker/{B}\n", A),
-    "only-some-hierarchies": (f"2:cpu:/\n1:memory:/docker/{B}\n0::/\n", B),
-    "rootless": (f"0::{OF_US}/user.slice/docker-{A}.scope\n", A),
-    "as-a-user-names-it": (f"0::{OF_OTHERS}/app.slice/docker-{A}.scope\n", None),
-    "as-a-user-names-it-in-one-hierarchy": (f"2:cpu:/\n1:name=systemd:{OF_OTHERS}/docker-{A}.scope\n0::/\n", None),
-    "none": ("0::/user.slice/user-1000.slice/session-2.scope\n", None),
-    "root": ("0::/\n", None),
-    "too-short": (f"0::/docker/{A[:-1]}\n", None),
-    "too-long": (f"0::/docker/{A}0\n", None),
-    "upper-case": (f"0::/docker/{A.upper()}\n", None),
-    "no-border-before-it": (f"0::/docker/x{A}\n", None),
-    "not-at-the-end": (f"0::/docker/{A}.service\n", None),
-    "empty": ("", None),
-}
-
-
-@pytest.mark.parametrize(("text", "container"), CGROUPS.values(), ids=CGROUPS)
-def test_a_container_is_known_by_its_control_group(tmp_path: Path, text: str, container: str | None) -> None:
-    path = tmp_path / "cgroup"
-    path.write_text(text)
-    assert listener_module._container_of_cgroup(str(path)) == container
-
-
-def test_a_process_that_has_ended_is_nobody_in_particular(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    assert listener_module._executable(process.pid) is None
-    assert listener_module._container(process.pid) is None

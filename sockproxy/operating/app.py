@@ -21,12 +21,7 @@ from typing import Any
 import uvloop
 
 from sockproxy.forwarding.address import Address
-from sockproxy.forwarding.downstream.listener import (
-    SocketFile,
-    bind,
-    remove_socket_files,
-    socket_files,
-)
+from sockproxy.forwarding.downstream.binding import SocketFile, bind, remove_socket_files, socket_files
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.operating.config import Config, Files

@@ -6,6 +6,7 @@ Owns what is asked of the kernel for them. Must not know who is at the other end
 import asyncio
 import os
 import socket
+import struct
 import sys
 
 from sockproxy.forwarding.moving.hangups import HangupWatch
@@ -14,6 +15,8 @@ from sockproxy.forwarding.moving.stream import Stream
 SEND_BUFFER_BYTES = 256 << 10
 """Of a unix socket that takes a large body; the kernel doubles it, and gives at most twice net.core.wmem_max, which is 208
 KiB. With its usual 208, a piece that comes while the one before is not yet read goes out in two, at half as much again."""
+
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
 async def open_stream(
@@ -42,6 +45,11 @@ def detach(stream: Stream) -> socket.socket | None:
     stream.unwatch_hangup()
     stream.abort()
     return bare
+
+
+def credentials(sock: socket.socket) -> tuple[int, int, int]:
+    """The pid, uid and gid of the process at the other end of a unix socket, as the kernel knows them."""
+    return _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
 
 
 def keep_alive(sock: socket.socket) -> None:

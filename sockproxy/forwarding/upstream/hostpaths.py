@@ -8,18 +8,18 @@ import asyncio
 import os
 import socket
 import stat
-import struct
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeAlias
+
+from sockproxy.forwarding.moving.sockets import credentials
 
 LINKS_MAX = 40  # as the kernel follows them (MAXSYMLINKS)
 LOOKS_MAX = 16
 """Looks under way; those that hang keep their place, so that hanging ones cannot pile up."""
 
 _CONNECT_SECONDS = 1.0
-_CREDENTIALS = struct.Struct("3i")
 
 
 class UnknownPath(Exception):
@@ -79,8 +79,7 @@ def shares_files(engine_socket: str) -> bool:
             sock.settimeout(_CONNECT_SECONDS)
             sock.connect(engine_socket)
             # unix(7): of the process that called listen(2); 0 where it is in no pid namespace that we see.
-            raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, _, _ = _CREDENTIALS.unpack(raw)
+            pid, _, _ = credentials(sock)
         places = (f"/proc/{pid}/ns/mnt", "/proc/self/ns/mnt"), (f"/proc/{pid}/root/.", "/.")
         return pid > 0 and all(os.path.samestat(os.stat(one), os.stat(other)) for one, other in places)
     except PermissionError:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import aiohttp
 
-from sockproxy.forwarding.downstream.listener import remove_socket_files
+from sockproxy.forwarding.downstream.binding import remove_socket_files
 from sockproxy.operating.app import bind_all, files_of, run_until_done, running, stop_signal
 from sockproxy.operating.config import config_from_options
 from sockproxy.operating.demo.api.answers import API_VERSION
