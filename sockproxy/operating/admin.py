@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.operating import overview
@@ -24,9 +23,7 @@ from sockproxy.operating.live import Sights
 from sockproxy.operating.showing import Told
 from sockproxy.operating.streams import StreamControl
 from sockproxy.operating.watchers import Look, Watchers
-from sockproxy.recording.metrics import tell
-from sockproxy.recording.metrics.exposition import CONTENT_TYPE as OPENMETRICS_CONTENT_TYPE
-from sockproxy.recording.metrics.exposition import openmetrics
+from sockproxy.recording.metrics import Registry, exposition, tell
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 TOKEN_BYTES_MIN = 16
@@ -53,7 +50,7 @@ PAGE_TYPES = {
 class Asked(NamedTuple):
     """What the admin listener tells of, and does. `sights` and `streams` may raise OSError, where others have to be asked."""
 
-    registry: CollectorRegistry
+    registry: Registry
     readiness: Callable[[], Awaitable[tuple[bool, str]]]
     streams: StreamControl
     sights: Sights
@@ -67,9 +64,9 @@ def make_application(asked: Asked, token_file: str | None = None, host: str = ""
 
     async def metrics(request: web.Request) -> web.Response:
         if _wants_openmetrics(request.headers.getall("Accept", [])):
-            told, content_type = openmetrics(asked.registry.collect()), OPENMETRICS_CONTENT_TYPE
+            told, content_type = exposition.openmetrics(asked.registry.collect()), exposition.CONTENT_TYPE
         else:
-            told, content_type = generate_latest(asked.registry), CONTENT_TYPE_LATEST
+            told, content_type = exposition.plain(asked.registry.collect()), exposition.PLAIN_CONTENT_TYPE
         return web.Response(body=told, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def healthz(request: web.Request) -> web.Response:
