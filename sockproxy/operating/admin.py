@@ -11,19 +11,21 @@ import stat
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.operating import overview
 from sockproxy.operating.browsers import Browsers, add_headers
 from sockproxy.operating.live import Sights
 from sockproxy.operating.showing import Told
 from sockproxy.operating.streams import StreamControl
 from sockproxy.operating.watchers import Look, Watchers
 from sockproxy.recording.metrics import Registry, exposition, tell
+
+if TYPE_CHECKING:
+    from sockproxy.operating.overview import Reading
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 TOKEN_BYTES_MIN = 16
@@ -137,9 +139,12 @@ def _api_version(request: web.Request) -> str:
 
 def _reading(asked: Asked) -> Look:
     """What those who watch are told, each time it is called."""
-    before: list[overview.Reading] = []
+    before: list[Reading] = []
 
     def look() -> Told:
+        # Imported here: it brings the comparison of policies along, which nobody needs who does not look.
+        from sockproxy.operating import overview
+
         seen = asked.sights.look()
         now = overview.read(tell(asked.registry), time.monotonic())
         if not before or now.at - before[0].at > _STALE_SECONDS:

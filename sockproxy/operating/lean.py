@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
@@ -27,10 +26,12 @@ LATER: Later = {
     "email.parser": frozenset({"HeaderParser"}),  # parameters of a request's Content-Type
     "email.policy": frozenset({"HTTP"}),  # the same
     "html": frozenset({"escape"}),  # a traceback as a page
+    "idna": frozenset(),  # names of hosts in other letters than ASCII
+    "tempfile": frozenset({"SpooledTemporaryFile"}),  # files of a form
     "urllib.request": frozenset({"getproxies", "proxy_bypass"}),  # the client's proxies
 }
-"""Module -> what aiohttp's listener imports of it: functions, classes that are only called, values that are only asked for
-attributes."""
+"""Module -> what aiohttp's listener has of it from the beginning: functions, classes that are only called, values that are only
+asked for attributes. The rest it asks for when it needs it."""
 
 _NO_EXTENSION = (
     "FROZENLIST_NO_EXTENSIONS"  # how that package is told to do without its own, which brings libstdc++ along
@@ -46,7 +47,7 @@ def load_lean(module: str, later: Later = LATER) -> None:
     before = {*sys.modules}
     try:
         with _standing_in(later):
-            import_module(module)
+            __import__(module)  # and not import_module, so that `-X importtime` tells of it
     except Exception:  # noqa: BLE001  # lawful: the usual import tells what is wrong, if it is not a stand-in
         for name in {*sys.modules} - before:
             del sys.modules[name]
@@ -119,4 +120,5 @@ class _Later:
 def _real(name: str) -> ModuleType:
     if isinstance(sys.modules.get(name), _StandIn):
         del sys.modules[name]
-    return import_module(name)
+    __import__(name)
+    return sys.modules[name]
