@@ -1,14 +1,16 @@
-"""OpenMetrics' text format: what is written is what prometheus_client's own writer would write, and its parser reads."""
+"""Both text formats: what is written is what prometheus_client's own writer would write, and its parser reads."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CONTENT_TYPE_LATEST as PLAIN_CONTENT_TYPE_LATEST
 from prometheus_client import CollectorRegistry
+from prometheus_client import generate_latest as generate_plain
 from prometheus_client.core import Exemplar, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from sockproxy.recording.metrics.exposition import CONTENT_TYPE, openmetrics
+from sockproxy.recording.metrics.exposition import CONTENT_TYPE, PLAIN_CONTENT_TYPE, openmetrics, plain
 
 HOSTILE = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     ['"', "\\", "\n", '\\"\n', "} 1", "é", "# EOF"]
@@ -19,6 +21,7 @@ TYPES = [  # type, the sample's name, whether it may have an exemplar
     ("counter", "a_seconds_total", True),
     ("histogram", "a_seconds_bucket", True),
     ("info", "a_seconds_info", False),
+    ("unknown", "a_seconds", False),
 ]
 
 
@@ -42,6 +45,7 @@ def test_it_says_what_the_library_says(
     metric.add_sample(name, {"sink": text, "result": help}, number, exemplar=exemplar)
     metric.add_sample(name, {}, number)
     assert values_of(openmetrics([metric])) == values_of(generate_latest(Told(metric)))
+    assert values_of(plain([metric])) == values_of(generate_plain(Told(metric)))
 
 
 def values_of(text: bytes) -> list[object]:
@@ -67,7 +71,8 @@ def test_the_librarys_parser_reads_it() -> None:
 
 def test_nothing_is_an_end_only() -> None:
     assert openmetrics(CollectorRegistry().collect()) == b"# EOF\n"
+    assert plain(CollectorRegistry().collect()) == b""
 
 
 def test_the_content_type_is_that_of_the_format() -> None:
-    assert CONTENT_TYPE == CONTENT_TYPE_LATEST
+    assert (CONTENT_TYPE, PLAIN_CONTENT_TYPE) == (CONTENT_TYPE_LATEST, PLAIN_CONTENT_TYPE_LATEST)

@@ -11,22 +11,21 @@ import stat
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.operating import overview
 from sockproxy.operating.browsers import Browsers, add_headers
 from sockproxy.operating.live import Sights
 from sockproxy.operating.showing import Told
 from sockproxy.operating.streams import StreamControl
 from sockproxy.operating.watchers import Look, Watchers
-from sockproxy.recording.metrics import tell
-from sockproxy.recording.metrics.exposition import CONTENT_TYPE as OPENMETRICS_CONTENT_TYPE
-from sockproxy.recording.metrics.exposition import openmetrics
+from sockproxy.recording.metrics import Registry, exposition, tell
+
+if TYPE_CHECKING:
+    from sockproxy.operating.overview import Reading
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 TOKEN_BYTES_MIN = 16
@@ -53,7 +52,7 @@ PAGE_TYPES = {
 class Asked(NamedTuple):
     """What the admin listener tells of, and does. `sights` and `streams` may raise OSError, where others have to be asked."""
 
-    registry: CollectorRegistry
+    registry: Registry
     readiness: Callable[[], Awaitable[tuple[bool, str]]]
     streams: StreamControl
     sights: Sights
@@ -67,9 +66,9 @@ def make_application(asked: Asked, token_file: str | None = None, host: str = ""
 
     async def metrics(request: web.Request) -> web.Response:
         if _wants_openmetrics(request.headers.getall("Accept", [])):
-            told, content_type = openmetrics(asked.registry.collect()), OPENMETRICS_CONTENT_TYPE
+            told, content_type = exposition.openmetrics(asked.registry.collect()), exposition.CONTENT_TYPE
         else:
-            told, content_type = generate_latest(asked.registry), CONTENT_TYPE_LATEST
+            told, content_type = exposition.plain(asked.registry.collect()), exposition.PLAIN_CONTENT_TYPE
         return web.Response(body=told, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def healthz(request: web.Request) -> web.Response:
@@ -140,9 +139,12 @@ def _api_version(request: web.Request) -> str:
 
 def _reading(asked: Asked) -> Look:
     """What those who watch are told, each time it is called."""
-    before: list[overview.Reading] = []
+    before: list[Reading] = []
 
     def look() -> Told:
+        # Imported here: it brings the comparison of policies along, which nobody needs who does not look.
+        from sockproxy.operating import overview
+
         seen = asked.sights.look()
         now = overview.read(tell(asked.registry), time.monotonic())
         if not before or now.at - before[0].at > _STALE_SECONDS:

@@ -25,7 +25,7 @@ from sockproxy.forwarding.downstream.binding import SocketFile, bind, remove_soc
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.operating.config import Config, Files
-from sockproxy.operating.lean import defer_client
+from sockproxy.operating.lean import load_lean
 from sockproxy.operating.live import Sights, merge_looks
 from sockproxy.operating.reloading import Load
 from sockproxy.operating.service import Service, Sockets, load_tls
@@ -275,7 +275,7 @@ async def _start_admin(
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
-    defer_client()
+    load_lean("sockproxy.operating.admin")
     from sockproxy.operating.admin import Asked, make_application, start_admin
 
     address = config.admin

@@ -1,7 +1,7 @@
 """From the configured sinks to the audit trail that runs.
 
 Owns which sink a configuration means, and what a trail needs now and then: its upkeep. Must not know what lines say. Begin
-at `open_trail`. What only a collector needs is imported where one is configured.
+at `open_trail`. What only a collector or a signature needs is imported where one is configured.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from sockproxy.operating.config import AuditConfig
 from sockproxy.operating.config.model import CollectorConfig
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.chain import CountEvents, Sink
-from sockproxy.recording.checkpoint import Seal, Terms, load_signer, name_of_trail
 from sockproxy.recording.levels import Levels
 from sockproxy.recording.prepared import Lines
 from sockproxy.recording.sinks import NO_ROTATION, Rotation, keep_beside, open_sink, read_beside
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
 
     from sockproxy.operating.shipping import Delivery, Shipper
+    from sockproxy.recording.checkpoint import Seal
 
 FAR = ("tcp", "tls", "http", "https", "kafka", "kafkas")
 """The schemes of collectors behind a network that answers."""
@@ -141,7 +141,9 @@ def _tls(name: str, collector: CollectorConfig) -> Callable[[], "ssl.SSLContext"
     return make
 
 
-def _seal(audit: AuditConfig, has_place_beside: bool) -> Seal:
+def _seal(audit: AuditConfig, has_place_beside: bool) -> "Seal":
+    from sockproxy.recording.checkpoint import Seal, Terms, load_signer, name_of_trail
+
     if audit.sign is None:
         raise ValueError("not a trail that is signed")
     trail, terms = name_of_trail(audit.file), Terms(audit.sign.every, audit.sign.seconds)

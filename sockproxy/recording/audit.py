@@ -9,18 +9,21 @@ completed (503).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from sockproxy.errors import AuditRefused, ConfigError, Finding
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Access, Classified
 from sockproxy.judging.policy import Effect
 from sockproxy.recording.chain import Chain, CountEvents, OnFailure, Sink, TrailState
-from sockproxy.recording.checkpoint import Seal
 from sockproxy.recording.event import Event, completed_event, decided_event
 from sockproxy.recording.levels import Levels
 from sockproxy.recording.prepared import Lines, lines
 
-_NO_SEALS: Mapping[str, Seal] = MappingProxyType({})
+if TYPE_CHECKING:
+    from sockproxy.recording.checkpoint import Seal  # in memory only where a trail is signed
+
+_NO_SEALS: Mapping[str, "Seal"] = MappingProxyType({})
 
 
 class AuditTrail:
@@ -37,7 +40,7 @@ class AuditTrail:
         count_events: CountEvents,
         lines: Lines = lines,
         levels: Levels | None = None,
-        seals: Mapping[str, Seal] = _NO_SEALS,
+        seals: Mapping[str, "Seal"] = _NO_SEALS,
     ) -> None:
         """`lines`: that of `prepared`, or its compiled twin. `levels`: where not all is recorded alike. `seals`: for those
         sinks, by name, whose trails are signed."""

@@ -10,13 +10,12 @@ What comes while as much as `PENDING_BYTES_MAX` waits does not enter the chain: 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import orjson
 
 from sockproxy.errors import ConfigError, Finding
 from sockproxy.exchange import Served
-from sockproxy.recording.checkpoint import Cause, Seal
 from sockproxy.recording.event import (
     GENESIS,
     Event,
@@ -28,6 +27,9 @@ from sockproxy.recording.event import (
     with_hash_behind_body,
 )
 from sockproxy.recording.prepared import Lines, Place, lines
+
+if TYPE_CHECKING:
+    from sockproxy.recording.checkpoint import Cause, Seal  # in memory only where a trail is signed
 
 BATCH_BYTES = 64 << 10
 """What may wait for the end of the loop's turn: a pipe's worth, about 70 events. Above: written at once."""
@@ -132,7 +134,7 @@ class Chain:
         on_failure: OnFailure,
         count_events: CountEvents,
         lines: Lines = lines,
-        seal: Seal | None = None,
+        seal: "Seal | None" = None,
         *,
         has_bodies: bool = False,
     ) -> None:
@@ -276,7 +278,7 @@ class Chain:
         self._pending_lines += 1
         self.pending_bytes += len(line)
 
-    def _sign(self, cause: Cause) -> None:
+    def _sign(self, cause: "Cause") -> None:
         """Lets a checkpoint follow, if there are lines that none has signed."""
         if self._seal is not None and self._seal.is_open(self._seq):
             line, (self._seq, self._prev) = self._seal.checkpoint(cause, Place(self._seq, self._prev))

@@ -40,7 +40,9 @@ def bind(
 
 
 def _bind_tcp(address: Address) -> list[socket.socket]:
-    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A text is encoded by IDNA, with half a MiB of tables, bytes are not.
+    host = address.host.encode() if address.host.isascii() else address.host
+    found = socket.getaddrinfo(host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets = []
     for family, kind, protocol, _, place in found:
         sock = socket.socket(family, kind, protocol)

@@ -6,6 +6,7 @@ object of every read, which costs as much as the kernel's copying.
 """
 
 import asyncio
+import mmap
 import os
 from collections.abc import Callable
 
@@ -14,7 +15,8 @@ from sockproxy.forwarding.moving.stream import Stream
 BUFFER_BYTES = 256 << 10
 """More than a socket holds by default, so that one read takes what is there."""
 
-_buffer = memoryview(bytearray(BUFFER_BYTES))
+# Pages of it are in memory only as far as something was read into them; and private, since workers are forked.
+_buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class Scoop(asyncio.BufferedProtocol):

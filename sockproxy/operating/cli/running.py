@@ -5,7 +5,6 @@ Owns how options become a Config, and what they are where they are not given. Mu
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import Config, Files, config_from_options, load_config
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.lean import load_lean
 
 SOCKET_OF_ROOT = "/run/sockproxy/docker.sock"
 ENGINE_OF_ROOT = "unix:///var/run/docker.sock"
@@ -149,6 +149,7 @@ def serve(
         return ExitCode.USAGE
     logs.set_up(log_format, log_level)
     # Imported here: uvloop, aiohttp and the metrics take half a second, and who mistyped an option should not wait.
+    load_lean("sockproxy.operating.app")
     from sockproxy.operating.app import serve as serve_config
 
     try:
@@ -199,6 +200,9 @@ def how_called(program: str) -> str:
     """What to type for this program, given its argv[0]."""
     if os.path.basename(program) != "sockproxy":
         return f"{sys.executable} -m sockproxy"
+    # Imported here: it brings three kinds of compression along, which who serves need not have.
+    import shutil
+
     found = shutil.which("sockproxy")
     return "sockproxy" if found is not None and os.path.samefile(found, program) else program
 

@@ -8,7 +8,7 @@ exposition OpenMetrics' text format
 summing    several processes as one
 """
 
-from prometheus_client import CollectorRegistry as Registry
+from prometheus_client.registry import CollectorRegistry as Registry
 
 from sockproxy.recording.metrics.counting import IN_FLIGHT_KIND, Account, CountServed, Metrics, States, count_served
 from sockproxy.recording.metrics.families import FAMILIES, Kind

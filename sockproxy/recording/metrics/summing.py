@@ -5,8 +5,9 @@ Owns which are summed and which are not. Must not know how the processes are ask
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Exemplar, Metric
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import CollectorRegistry
+from prometheus_client.samples import Exemplar
 
 ToldExemplar = tuple[dict[str, str], float, float]
 """Labels, value, and when (seconds since the epoch)."""

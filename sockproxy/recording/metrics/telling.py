@@ -7,7 +7,8 @@ Begin at `to_metric`.
 from collections.abc import Mapping
 from itertools import accumulate
 
-from prometheus_client.core import Exemplar, Metric
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar
 
 from sockproxy.recording.metrics.exemplars import REQUEST_ID, Exemplars, Remembered
 from sockproxy.recording.metrics.families import Family, Kind, Labels
