@@ -1,14 +1,17 @@
 """The command line: names, exit codes and machine formats as a contract, and `explain` says what the proxy would
 do. How it looks is in `test_cli_terminal`."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from sockproxy.operating.cli import choosing, parameters, running
 from sockproxy.operating.cli.root import Root
 from sockproxy.operating.config import load_config, load_policy
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.ports import ADMIN_PORT, is_taken
 from sockproxy.wire import http1
 from tests.cli_runs import run, run_process
 
@@ -438,6 +442,33 @@ def test_serve_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
             assert process.wait(timeout=30) == 0
         finally:
             process.kill()
+
+
+def test_serve_does_without_the_usual_admin_listener_where_that_is_taken(tmp_path: Path) -> None:
+    options = ["--listen", f"unix://{tmp_path}/s.sock", "--engine", f"unix://{tmp_path}/e.sock"]
+    command = [sys.executable, "-m", "sockproxy", "serve", *options, "--log-format", "json"]
+    with listening_at(ADMIN_PORT), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            seen: list[str] = []
+            while "engine-down" not in seen:
+                seen.append(json.loads(next(process.stderr))["event"])
+            assert ("admin-taken" in seen, "listening" in seen, "admin" in seen) == (True, True, False)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def listening_at(port: int) -> Iterator[None]:
+    """While somebody listens there: this test, or whoever does already."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not is_taken(port):
+            sock.bind(("127.0.0.1", port))
+            sock.listen()
+        yield
 
 
 def test_explain_waits_for_nothing_that_it_does_not_use() -> None:

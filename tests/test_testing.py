@@ -57,6 +57,22 @@ def test_a_test_is_read_with_all_that_it_says(tmp_path: Path) -> None:
     assert second.principal == identify(Peer("test", "tcp", tls_subject="CN=ci"))
 
 
+def test_a_body_may_be_keys_with_values(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        "version: 1\npolicy: allow-all\ntests:\n"
+        "  - name: a\n    request: POST /containers/create\n    expect: allow\n"
+        "    body: {Image: ä, HostConfig: {Privileged: true, Memory: 5, CapAdd: [ALL], Binds: null}}\n"
+        "    found: {container: {web: null}}\n"
+        "  - {name: b, request: POST /containers/create, expect: allow, body: '{\"Image\": '}\n"
+    )
+    first, second = load_tests(str(file), CATALOGUE).tests
+    hosts = {"Privileged": True, "Memory": 5, "CapAdd": ["ALL"], "Binds": None}
+    assert json.loads(first.body) == {"Image": "ä", "HostConfig": hosts}
+    assert [question.name for question in first.found] == ["web"]
+    assert second.body == b'{"Image": '
+
+
 def test_json_tells_what_was_expected_and_what_came() -> None:
     result = run("test", "--format", "json", str(CASES / "cli/fails.test.yaml"))
     [told] = json.loads(result.stdout)

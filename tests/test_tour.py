@@ -22,7 +22,6 @@ import pytest
 SOCKPROXY = str(Path(sys.executable).with_name("sockproxy"))
 START_SECONDS = 20.0
 END_SECONDS = 20.0
-ADMIN_PORT = 9323
 """Of a proxy that `make run` puts before a real engine."""
 
 ENGINE = (
@@ -259,8 +258,6 @@ def test_make_run_is_the_demo_without_an_engine() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_make_run_serves_before_the_engine_that_answers(engine: str, number: signal.Signals) -> None:
-    if not is_free_soon(ADMIN_PORT):
-        pytest.skip(f"port {ADMIN_PORT} is taken on this machine")
     with running(sys.executable, "-m", "sockproxy.operating.run", docker_host=f"unix://{engine}") as started:
         assert started.engine == f"unix://{engine}"
         status, body = ask(started.socket, "GET", "/v1.41/containers/json")
@@ -270,17 +267,3 @@ def test_make_run_serves_before_the_engine_that_answers(engine: str, number: sig
         started.process.send_signal(number)
         assert started.process.wait(END_SECONDS) == 0
         assert not path.parent.exists()
-
-
-def is_free_soon(port: int) -> bool:
-    """Whether nobody listens there, or soon nobody does: another test may be about to end."""
-    for _ in range(50):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return True
-    return False

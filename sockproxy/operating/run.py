@@ -16,6 +16,7 @@ from sockproxy.operating.config import Config, Files, config_from_options
 from sockproxy.operating.demo import tour
 from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.operating.known import load_catalogue
+from sockproxy.operating.ports import ADMIN, is_taken
 from sockproxy.operating.service import Service
 from sockproxy.wire import http1
 
@@ -68,6 +69,7 @@ def _connect(address: Address) -> socket.socket:
 
 
 def _serve(engine: str, api_version: str) -> int:
+    admin = "tcp://127.0.0.1:0" if is_taken() else ADMIN
     with tempfile.TemporaryDirectory(prefix="sockproxy-") as folder:
 
         def load(files: Files) -> Config:
@@ -76,7 +78,7 @@ def _serve(engine: str, api_version: str) -> int:
                 listen=[f"unix://{folder}/docker.sock"],
                 engine=engine,
                 policy="kubernetes-1.4",
-                admin="tcp://127.0.0.1:9323",
+                admin=admin,
                 audit=[f"{folder}/audit.jsonl"],
                 files=files,
             )

@@ -4,6 +4,7 @@ Owns how options become a Config, and what they are where they are not given. Mu
 (`operating.app`) nor what the demo shows (`operating.demo`).
 """
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -20,10 +21,12 @@ from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config import Config, Files, config_from_options, load_config
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.lean import load_lean
+from sockproxy.operating.ports import ADMIN, is_taken
+
+log = logging.getLogger("sockproxy")
 
 SOCKET_OF_ROOT = "/run/sockproxy/docker.sock"
 ENGINE_OF_ROOT = "unix:///var/run/docker.sock"
-ADMIN = "tcp://127.0.0.1:9323"
 NOWHERE = "none"
 COMMAND_LINE = "command line"
 """The file that findings about options name."""
@@ -75,7 +78,11 @@ class Single:
     metavar="NAME|FILE",
     help=f"A built-in policy, or a file. [default: {parameters.DEFAULT_POLICY}]",
 )
-@click.option("--admin", metavar="URL", help=f"Where metrics and health are; {NOWHERE}: nowhere. [default: {ADMIN}]")
+@click.option(
+    "--admin",
+    metavar="URL",
+    help=f"Where metrics and health are; {NOWHERE}: nowhere. [default: {ADMIN}, if it is free]",
+)
 @click.option(
     "--audit",
     "-a",
@@ -128,6 +135,9 @@ def serve(
     single = Single(listen, engine, policy, admin, audit, insecure)
     if file is not None and single.names():
         raise click.UsageError(f"--config says it all: {', '.join(single.names())} cannot stand beside it")
+    is_without_admin = file is None and admin is None and is_taken()
+    if is_without_admin:
+        single = replace(single, admin=NOWHERE)
     if learn is not None and workers > 1:
         raise click.UsageError("--learn needs all requests in one process: --workers cannot stand beside it")
     environment = dict(os.environ)
@@ -148,6 +158,8 @@ def serve(
         click.echo(str(error), err=True)
         return ExitCode.USAGE
     logs.set_up(log_format, log_level)
+    if is_without_admin:
+        log.warning("admin-taken", extra={"address": ADMIN})
     # Imported here: uvloop, aiohttp and the metrics take half a second, and who mistyped an option should not wait.
     load_lean("sockproxy.operating.app")
     from sockproxy.operating.app import serve as serve_config

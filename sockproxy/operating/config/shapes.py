@@ -15,13 +15,15 @@ from sockproxy.operating.config.familiar import Familiar
 
 class Text(NamedTuple):
     """Text. `pattern` is for the whole of it; `form` says what is expected, `number` what is wrong with a number, which is
-    taken as it is written where that is "". Empty text is wrong unless it is said to be right."""
+    taken as it is written where that is "". Empty text is wrong unless it is said to be right. `is_json`: keys with values are
+    the JSON text that says the same."""
 
     form: str = "expected text"
     pattern: str = ""
     length_max: int | None = None
     number: str = "a number where text belongs"
     is_empty_right: bool = False
+    is_json: bool = False
 
 
 class NameOrNumber(NamedTuple):

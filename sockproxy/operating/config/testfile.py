@@ -8,7 +8,7 @@ nor how they are told. Begin at `load_tests`.
     tests:
       - name: builds start containers
         request: POST /v1.41/containers/web/start
-        body: '{"Image": "busybox"}'    # as on the wire, where a rule requires something of it
+        body: {Image: busybox}          # where a rule requires something of it; in quotes: as on the wire
         found: '{"volume": {"data": null}}'  # what the engine has, where a rule asks for that (see `found`)
         as: {uid: 1000}                 # who asks; what is left out is not known
         expect: allow
@@ -30,12 +30,13 @@ from sockproxy.judging.requirements.facts import Findings as Engine
 from sockproxy.operating.config.document import FORMAT_VERSION, TEXT
 from sockproxy.operating.config.found import read_findings
 from sockproxy.operating.config.policies import Policies
-from sockproxy.operating.config.shapes import Choice, Constant, Keys, ListOf, Number, key
+from sockproxy.operating.config.shapes import Choice, Constant, Keys, ListOf, Number, Text, key
 from sockproxy.operating.config.source import UnreadableFile, parse_source, read_text
 from sockproxy.operating.config.validation import Findings, validate_as
 from sockproxy.operating.config.wording import Path, did_you_mean, quoted
 
 _ID = Number(is_whole=True)
+_JSON = Text(is_json=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,8 @@ class CaseDocument:
 
     name: str = key(TEXT, "What is tested, for people.")
     request: str = key(TEXT, "METHOD TARGET, as on the wire.")
-    body: str | None = key(TEXT, "The body, as on the wire.", default=None)
-    found: str | None = key(TEXT, "What the engine has: JSON, kind by kind and name by name.", default=None)
+    body: str | None = key(_JSON, "The body: as on the wire, or as keys with values.", default=None)
+    found: str | None = key(_JSON, "What the engine has: JSON, kind by kind and name by name.", default=None)
     principal: PrincipalDocument | None = key(
         Keys(PrincipalDocument, "Principal"), "Who asks.", default=None, name="as"
     )

@@ -5,6 +5,7 @@ the tree, so that the checks that come after (addresses, selectors, extends) see
 not know what values mean. Begin at `validate`.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from sockproxy.operating.config.shapes import (
     Text,
     keys_of,
 )
-from sockproxy.operating.config.source import Node, Source
+from sockproxy.operating.config.source import Node, Source, plain
 from sockproxy.operating.config.wording import Path, did_you_mean, key_of, nearest, quoted
 
 _QUOTED_NUMBERS = (r"[0-9]{1,15}(?:\.[0-9]{1,15})?", r"[0-9]{1,15}")
@@ -159,6 +160,8 @@ class _Reader:
                 return self.read_named(shape, node)
             case ListOf():
                 return self.read_items(shape, node)
+            case Text(is_json=True) if isinstance(node.value, dict):
+                return _Read(json.dumps(plain(node), ensure_ascii=False), node)
             case Either():
                 return self.read(shape.keys if isinstance(node.value, dict) else shape.single, node)
             case _:
