@@ -7,15 +7,17 @@ changes something needs the token. What a browser may ask for somebody else's pa
 
 import hmac
 import os
+import re
 import stat
 import time
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.operating import overview
@@ -28,7 +30,11 @@ from sockproxy.recording.metrics import tell
 from sockproxy.recording.metrics.exposition import CONTENT_TYPE as OPENMETRICS_CONTENT_TYPE
 from sockproxy.recording.metrics.exposition import openmetrics
 
+_PLAIN_TYPE = (
+    "text/plain; version=0.0.4; charset=utf-8"  # which all that read metrics know; names beyond ASCII need a newer one
+)
 _OPENMETRICS_TYPE = "application/openmetrics-text"
+_WEIGHT = re.compile(r"(?:^|;)\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 TOKEN_BYTES_MIN = 16
 """A shorter token can be guessed: what `openssl rand -hex 16` prints is 32."""
 _TOKEN_BYTES_MAX = 4096
@@ -69,7 +75,7 @@ def make_application(asked: Asked, token_file: str | None = None, host: str = ""
         if _wants_openmetrics(request.headers.getall("Accept", [])):
             told, content_type = openmetrics(asked.registry.collect()), OPENMETRICS_CONTENT_TYPE
         else:
-            told, content_type = generate_latest(asked.registry), CONTENT_TYPE_LATEST
+            told, content_type = generate_latest(asked.registry), _PLAIN_TYPE
         return web.Response(body=told, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def healthz(request: web.Request) -> web.Response:
@@ -113,9 +119,21 @@ def make_application(asked: Asked, token_file: str | None = None, host: str = ""
 
 
 def _wants_openmetrics(accept: list[str]) -> bool:
-    """Whether the first of the two forms that is accepted is OpenMetrics: Prometheus names what it likes best first."""
-    media_types = (one.partition(";")[0].strip().lower() for field in accept for one in field.split(","))
-    return next((one for one in media_types if one in (_OPENMETRICS_TYPE, "text/plain")), "") == _OPENMETRICS_TYPE
+    """Whether OpenMetrics is what is liked best of the two forms; where both are alike, the one that is named first."""
+    accepted = (one.partition(";") for field in accept for one in field.split(","))
+    liked = [
+        (_weight(parameters), media_type.strip().lower() == _OPENMETRICS_TYPE)
+        for media_type, _, parameters in accepted
+        if media_type.strip().lower() in (_OPENMETRICS_TYPE, "text/plain")
+    ]
+    weight, is_openmetrics = max(liked, key=itemgetter(0), default=(0.0, False))
+    return is_openmetrics and weight > 0
+
+
+def _weight(parameters: str) -> float:
+    """RFC 9110, 12.4.2: how much something is liked, from 0 (not at all) to 1; 1 where it is not said."""
+    found = _WEIGHT.search(parameters)
+    return float(found[1]) if found else 1.0
 
 
 async def _page(request: web.Request) -> web.Response:
