@@ -35,6 +35,7 @@ _PLAIN_TYPE = (
 )
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 _WEIGHT = re.compile(r"(?:^|;)\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
+_END_SECONDS = 2.0  # for answers that are under way when all ends; stopping a container takes ten at most
 TOKEN_BYTES_MIN = 16
 """A shorter token can be guessed: what `openssl rand -hex 16` prints is 32."""
 _TOKEN_BYTES_MAX = 4096
@@ -226,7 +227,7 @@ def _json(content: object) -> web.Response:
 
 async def start_admin(application: web.Application, sockets: list[Any]) -> web.AppRunner:
     """Serves the application on bound sockets; the runner's `cleanup` ends it."""
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=_END_SECONDS)
     await runner.setup()
     for sock in sockets:
         await web.SockSite(runner, sock).start()
