@@ -222,6 +222,12 @@ def test_audit_show_filters_and_passes_json_on() -> None:
     assert [json.loads(line) for line in one.splitlines()] == [each for each in events if each["id"] == events[0]["id"]]
     named = run("audit", "show", "--operation", "ContainerList", str(TRAIL)).stdout.splitlines()
     assert len(named) == sum(each["operation"] == "ContainerList" for each in events)
+    grouped = run(
+        "audit", "show", "--operation", "@Container", "--operation", "@unknown", str(TRAIL)
+    ).stdout.splitlines()
+    wanted = [each for each in events if each["operation"].startswith("Container") or not each["operation"]]
+    assert len(grouped) == len(wanted) > len(named)
+    assert "no operation is meant by" in run("audit", "show", "--operation", "Nothing*", str(TRAIL)).stderr
 
 
 @pytest.mark.parametrize(

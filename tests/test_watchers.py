@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient
 
+from sockproxy.operating.admin import start_admin
 from sockproxy.operating.watchers import MESSAGES_MAX, WATCHERS_MAX, Watchers
 from tests.streams import until
 
@@ -108,6 +109,29 @@ async def test_it_ends_when_all_have_gone_and_begins_anew(aiohttp_client: MakeCl
         assert watchers.is_looking
         answer.close()
         await until(lambda: not watchers.is_looking)
+
+
+async def test_nothing_waits_for_who_has_gone(seen: Seen) -> None:
+    watchers = Watchers(seen.look, 0.001)
+    has_ended = asyncio.Event()
+
+    async def watch(request: web.Request) -> web.StreamResponse:
+        try:
+            return await watchers.watch(request)
+        finally:
+            has_ended.set()
+
+    application = web.Application()
+    application.add_routes([web.get("/live", watch)])
+    listening = socket.create_server(("127.0.0.1", 0))
+    runner = await start_admin(application, [listening])  # as it is served: that of tests cancels who has gone
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    writer.write(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"event: numbers")
+    writer.close()
+    async with asyncio.timeout(10):
+        await has_ended.wait()
+        await runner.cleanup()
 
 
 async def test_many_at_a_time_and_not_one_more(client: Client, watchers: Watchers) -> None:

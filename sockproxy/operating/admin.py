@@ -7,9 +7,11 @@ changes something needs the token. What a browser may ask for somebody else's pa
 
 import hmac
 import os
+import re
 import stat
 import time
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from sockproxy.operating.overview import Reading
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
+_WEIGHT = re.compile(r"(?:^|;)\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
+_END_SECONDS = 2.0  # for answers that are under way when all ends; stopping a container takes ten at most
 TOKEN_BYTES_MIN = 16
 """A shorter token can be guessed: what `openssl rand -hex 16` prints is 32."""
 _TOKEN_BYTES_MAX = 4096
@@ -112,9 +116,21 @@ def make_application(asked: Asked, token_file: str | None = None, host: str = ""
 
 
 def _wants_openmetrics(accept: list[str]) -> bool:
-    """Whether the first of the two forms that is accepted is OpenMetrics: Prometheus names what it likes best first."""
-    media_types = (one.partition(";")[0].strip().lower() for field in accept for one in field.split(","))
-    return next((one for one in media_types if one in (_OPENMETRICS_TYPE, "text/plain")), "") == _OPENMETRICS_TYPE
+    """Whether OpenMetrics is what is liked best of the two forms; where both are alike, the one that is named first."""
+    accepted = (one.partition(";") for field in accept for one in field.split(","))
+    liked = [
+        (_weight(parameters), media_type.strip().lower() == _OPENMETRICS_TYPE)
+        for media_type, _, parameters in accepted
+        if media_type.strip().lower() in (_OPENMETRICS_TYPE, "text/plain")
+    ]
+    weight, is_openmetrics = max(liked, key=itemgetter(0), default=(0.0, False))
+    return is_openmetrics and weight > 0
+
+
+def _weight(parameters: str) -> float:
+    """RFC 9110, 12.4.2: how much something is liked, from 0 (not at all) to 1; 1 where it is not said."""
+    found = _WEIGHT.search(parameters)
+    return float(found[1]) if found else 1.0
 
 
 async def _page(request: web.Request) -> web.Response:
@@ -210,7 +226,7 @@ def _json(content: object) -> web.Response:
 
 async def start_admin(application: web.Application, sockets: list[Any]) -> web.AppRunner:
     """Serves the application on bound sockets; the runner's `cleanup` ends it."""
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=_END_SECONDS)
     await runner.setup()
     for sock in sockets:
         await web.SockSite(runner, sock).start()

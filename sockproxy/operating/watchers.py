@@ -115,6 +115,7 @@ class Watchers:
         """Looks, and tells everybody what is new."""
         for watcher in [one for one in self._watchers if one.is_gone]:
             self._watchers.discard(watcher)
+            watcher.cut_off()  # it waits for a message, and would hold up the end of all
         if not self._watchers:
             return
         with suppress(OSError):  # lawful: a worker does not answer, or has ended, which ends all

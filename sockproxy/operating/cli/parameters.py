@@ -15,12 +15,13 @@ from sockproxy.data import builtin_policy_names, load_docker_releases, load_oper
 from sockproxy.errors import ConfigError
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.clients import parse_key
+from sockproxy.judging.compiling import select, selector_words
 from sockproxy.judging.identity import Peer, PeerKind
-from sockproxy.judging.policy import Policy
+from sockproxy.judging.policy import UNKNOWN_SELECTOR, Policy
 from sockproxy.operating import config
 from sockproxy.operating.config.document import POLICY_NAME
 from sockproxy.operating.config.wording import did_you_mean, quoted
-from sockproxy.operating.known import newest_api
+from sockproxy.operating.known import load_catalogue, newest_api
 
 DEFAULT_POLICY = "kubernetes-1.4"
 
@@ -57,12 +58,15 @@ def parse_policy_name(text: str) -> str:
     return text
 
 
-def parse_operation(text: str) -> str:
-    """An operationId that the catalogue knows."""
-    known = load_operations()
-    if text not in known:
-        raise click.BadParameter(f"no operation {quoted(text)}{did_you_mean(text, known)}")
-    return text
+def parse_selector(text: str) -> frozenset[str]:
+    """What a selector of policies means, as events tell it: operationIds, and "" for what is unknown."""
+    catalogue = load_catalogue()
+    selected = select(text, catalogue)
+    if not selected:
+        raise click.BadParameter(
+            f"no operation is meant by {quoted(text)}{did_you_mean(text, selector_words(catalogue))}"
+        )
+    return frozenset("" if one == UNKNOWN_SELECTOR else one for one in selected)
 
 
 def parse_api_version(text: str) -> ApiVersion:
@@ -113,10 +117,12 @@ def complete_policy(_context: click.Context, _parameter: click.Parameter, begun:
     return names or [CompletionItem(begun, type="file")]
 
 
-def complete_operation(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """OperationIds, with what they stand for."""
-    rows = load_operations().items()
-    return [CompletionItem(i, help=f"{row['method']} {row['path']}") for i, row in rows if i.startswith(begun)]
+def complete_selector(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """OperationIds, with what they stand for, and groups of them."""
+    rows = load_operations()
+    helps = {name: f"{row['method']} {row['path']}" for name, row in rows.items()}
+    words = selector_words(load_catalogue())
+    return [CompletionItem(word, help=helps.get(word)) for word in words if word.startswith(begun)]
 
 
 def complete_api_version(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -53,6 +53,7 @@ def parse_time(text: str) -> str:
 @click.command(
     epilog=parameters.examples(
         "sockproxy audit show --effect deny audit.jsonl",
+        "sockproxy audit show --operation @Exec --operation @Volume audit.jsonl",
         "sockproxy audit show --follow --principal 'uid:10*' audit.jsonl",
         "sockproxy audit show --since 2h --container web audit.jsonl.1.gz audit.jsonl",
         "sockproxy audit show --format json audit.jsonl | jq .principal",
@@ -62,10 +63,10 @@ def parse_time(text: str) -> str:
     "--operation",
     "operations",
     multiple=True,
-    type=parameters.parse_operation,
-    shell_complete=parameters.complete_operation,
+    type=parameters.parse_selector,
+    shell_complete=parameters.complete_selector,
     metavar="OP",
-    help="Only these operations.",
+    help="Only these operations, by the selectors of policies: ContainerStart, 'Volume*', @Exec, @unknown.",
 )
 @click.option("--effect", type=click.Choice(["allow", "deny"]), help="Only what was allowed, or denied.")
 @click.option("--stage", type=click.Choice(["decided", "completed"]), help="Only events of that stage.")
@@ -83,7 +84,7 @@ def parse_time(text: str) -> str:
 @querying.sources
 def show(
     files: tuple[str, ...],
-    operations: tuple[str, ...],
+    operations: tuple[frozenset[str], ...],
     effect: str | None,
     stage: str | None,
     id: str | None,
@@ -96,7 +97,8 @@ def show(
 ) -> int:
     """Print events, one a line, in the order of the files."""
     is_asked = {"effect": effect, "stage": stage, "id": id}
-    wanted = _wanted({key: value for key, value in is_asked.items() if value is not None}, operations, since, until)
+    equals = {key: value for key, value in is_asked.items() if value is not None}
+    wanted = _wanted(equals, frozenset().union(*operations) if operations else None, since, until)
     is_theirs = _whose(principal, container)
     tell = _tell_people if form == "text" else lambda event: orjson.dumps(event).decode()
     for event in _events(files, is_followed=follow):
@@ -117,13 +119,13 @@ def _all_and_more(files: tuple[str, ...]) -> Iterator[Event]:
 
 
 def _wanted(
-    equals: dict[str, str], operations: tuple[str, ...], since: str | None, until: str | None
+    equals: dict[str, str], operations: frozenset[str] | None, since: str | None, until: str | None
 ) -> Callable[[Event], bool]:
     def wanted(event: Event) -> bool:
         if not all(event[key] == value for key, value in equals.items()):
             return False
         moment = str(event["time"])
-        return (not operations or event["operation"] in operations) and (
+        return (operations is None or event["operation"] in operations) and (
             (since is None or moment >= since) and (until is None or moment < until)
         )
 

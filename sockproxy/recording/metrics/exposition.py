@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-PLAIN_CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+PLAIN_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # all know it; names beyond ASCII need a newer one
 
 # OpenMetrics 1.0: "Line feed, double quote and backslash MUST be escaped" in label values, and in help texts.
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
