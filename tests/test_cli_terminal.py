@@ -1,5 +1,6 @@
 """How the command line looks: tables that fit, colour on terminals only, help that teaches, completion."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from sockproxy.data import builtin_policy_names, client_policy_names
 from sockproxy.operating.cli import tables
+from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.cli.root import COMMANDS, root
 from sockproxy.operating.cli.tables import Table
+from sockproxy.recording.event import GENESIS, chain_hash
 from tests.cli_runs import run, run_on_terminal, run_process
 
 TRAIL = Path(__file__).parent / "cases/audit_trail.jsonl"
@@ -135,3 +138,50 @@ def test_completion(line: str) -> None:
     found = {each.removeprefix("plain,") for each in run(env=env).stdout.split()}
     assert COMPLETIONS[line] <= found
     assert all(each.startswith(line.split()[-1]) for each in found)
+
+
+ORDER = "\x9b2J\x7f\u202e\x1b]0;a\x07"
+CHANGES: list[dict[str, object]] = [
+    {"user_agent": ORDER, "target": ORDER, "method": ORDER, "effect": ORDER, "reason": ORDER, "listener": ORDER},
+    {"time": ORDER, "operation": ORDER, "rule": ORDER, "policy": ORDER, "shadow": ORDER, "status": ORDER},
+    {"v": ORDER},
+    {"principal": {"kind": ORDER, "exe": ORDER, "tls_subject": ORDER}, "body": {ORDER: ORDER}},
+]
+READERS = [
+    ("audit", "verify"),
+    ("audit", "show"),
+    ("audit", "show", "--format", "json"),
+    ("audit", "summary"),
+    ("audit", "summary", "--format", "json"),
+    ("audit", "query", "SELECT user_agent, principal, body FROM events"),
+    ("audit", "query", "--format", "json", "SELECT user_agent, principal, body FROM events"),
+    ("explain", "--audit", "forged"),
+    ("learn",),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+@pytest.mark.parametrize("reader", READERS, ids=" ".join)
+def test_no_terminal_obeys_what_a_trail_says(
+    tmp_path: Path, reader: tuple[str, ...], change: dict[str, object]
+) -> None:
+    event = json.loads(TRAIL.read_text(encoding="utf-8").splitlines()[0]) | {"id": "forged"} | change
+    del event["hash"]
+    event["hash"] = chain_hash(GENESIS, event)
+    file = tmp_path / "audit.jsonl"
+    file.write_text(json.dumps(event) + "\n", encoding="utf-8")
+    result = run(*reader, str(file))
+    assert result.exit_code != ExitCode.FAULT
+    assert (result.stdout + result.stderr).replace("\n", "").isprintable()
+
+
+def test_json_for_a_terminal_says_the_same() -> None:
+    event = {"user_agent": ORDER, "ä": "\U0001f600"}
+    assert json.loads(tables.json_text(event)) == event
+    assert "ä" in tables.json_text(event)
+
+
+def test_rows_of_csv_are_as_they_are_but_on_a_terminal(tmp_path: Path) -> None:
+    ask = ("audit", "query", "--format", "csv", "SELECT chr(155) AS a FROM events LIMIT 1", str(TRAIL))
+    assert run(*ask).stdout == "a\n\x9b\n"
+    assert "\x9b" not in run_on_terminal(*ask, columns=80)

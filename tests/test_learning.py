@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,6 +214,20 @@ def test_no_comment_becomes_a_rule(tmp_path_factory: pytest.TempPathFactory, com
     text = policy_file("p", head=comments, allow=rules, api_versions=ANY_API_VERSION, version_comments=comments)
     policy = read_back(text, tmp_path_factory.mktemp("comments"))
     assert [rule.operations for rule in policy.allow] == [{"ContainerList"}]
+
+
+VALUES = st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(["\x7f", "\u2028", "\U00010000"]))
+
+
+@given(VALUES, st.booleans())
+def test_what_is_required_is_read_as_it_was_written(values: list[str], is_long: bool) -> None:
+    required = values + ["/" * 200] * is_long
+    rule = WrittenRule(("ContainerCreate",), reason="".join(values), require={"bind_sources": required})
+    text = policy_file("p", head=[], allow=[rule])
+    assert text.isascii()
+    (read,) = yaml.safe_load(text)["policies"]["p"]["allow"]
+    assert read["require"] == {"bind_sources": required}
+    assert read.get("reason", "") == "".join(values)
 
 
 def test_unknown_requests_are_named_and_left_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockproxy.data import load_bodies, load_operations
+from sockproxy.data import load_bodies, load_operations, load_secrets
 from sockproxy.errors import BadRequest
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.identity import Peer, identify
@@ -24,6 +24,7 @@ from sockproxy.judging.requirements.bind_sources import clean, gives_away
 from sockproxy.judging.requirements.facts import Check, Facts
 from sockproxy.judging.requirements.globs import Globs, expression, step_glob
 from sockproxy.judging.requirements.kinds import KINDS
+from sockproxy.judging.requirements.query import CAN_BE_SECRET, make_query
 from sockproxy.judging.requirements.references import complete_pattern, image_id, parse_reference, reference_globs
 from sockproxy.judging.requirements.resources import parse_size
 from sockproxy.judging.requirements.wording import SHOWN_CHARACTERS_MAX, shown
@@ -464,6 +465,29 @@ def test_pattern_in_full(pattern: str, completed: list[str]) -> None:
 )
 def test_id(text: str, expected: str | None) -> None:
     assert image_id(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://u:p@h/r", "https://...@h/r"),
+        (f"https://u:{'p' * 200}@h/r", "https://...@h/r"),
+        ("a//b@c//d@e f//g@h", "a//...@e f//...@h"),
+        ("https://h/a", "https://h/a"),
+        ("a@b//c//@", "a@b//...@"),
+        ("//@b", "//@b"),
+    ],
+)
+def test_no_password_of_a_url_is_shown(text: str, expected: str) -> None:
+    assert shown(text) == f'"{expected}"'
+
+
+def test_no_parameter_is_shown_that_is_a_secret_in_the_record() -> None:
+    assert set(load_secrets().parameters) == CAN_BE_SECRET
+    check = make_query(dict.fromkeys(CAN_BE_SECRET, "ok"))
+    for name in CAN_BE_SECRET:
+        unmet = check(Facts("ImageBuild", None, identify(Peer("l", "unix")), "", read_query(f"{name}=s3cret"), {}))
+        assert unmet is not None and "s3cret" not in str(unmet)
 
 
 def test_what_is_shown_is_one_short_line() -> None:

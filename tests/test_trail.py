@@ -222,6 +222,13 @@ def test_a_line_for_people_moves_no_cursor() -> None:
     assert describe(event).isprintable()
 
 
+@pytest.mark.parametrize("stage", ["begun", "checkpoint", None, ["decided"]])
+def test_a_line_of_no_stage_that_there_is_is_told_of(tmp_path: Path, stage: object) -> None:
+    forged = json.dumps(json.loads(LINES[0]) | {"stage": stage}).encode() + b"\n"
+    broken = verify([file_of(tmp_path, rehash([forged], 0))]).broken
+    assert broken is not None and broken.kind is BreakKind.UNREADABLE
+
+
 def test_an_outsider_agrees_on_the_case() -> None:
     event = json.loads(LINES[0])
     claimed = event.pop("hash")

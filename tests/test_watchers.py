@@ -1,6 +1,7 @@
 """Those who watch: all are told the same, once, and only what is new; who is slow is dropped, and too many are turned away."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +13,7 @@ from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient
 
 from sockproxy.operating.admin import start_admin
-from sockproxy.operating.watchers import MESSAGES_MAX, WATCHERS_MAX, Watchers
+from sockproxy.operating.watchers import MESSAGES_MAX, WATCHERS_MAX, Watcher, Watchers
 from tests.streams import until
 
 Client = TestClient[web.Request, web.Application]
@@ -96,6 +97,26 @@ async def test_nobody_looks_for_nobody(client: Client, watchers: Watchers, seen:
     looks = seen.looks
     watchers.tick()
     assert seen.looks == looks
+
+
+async def test_who_is_gone_leaves_nothing_that_waits(watchers: Watchers) -> None:
+    # By the runner of the admin listener: that of the tests cancels what is asked for when a client goes.
+    application = web.Application()
+    application.add_routes([web.get("/live", watchers.watch)])
+    sock = socket.create_server(("127.0.0.1", 0))
+    runner = await start_admin(application, [sock])
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    writer.write(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"event: numbers")
+        assert _watcher_count() == 1
+        writer.close()
+        await until(lambda: [watchers.tick(), _watcher_count() == 0][1])
+    await runner.cleanup()
+
+
+def _watcher_count() -> int:
+    return sum(isinstance(one, Watcher) for one in gc.get_objects())
 
 
 async def test_it_ends_when_all_have_gone_and_begins_anew(aiohttp_client: MakeClient, seen: Seen) -> None:

@@ -114,16 +114,18 @@ class Watchers:
     def tick(self) -> None:
         """Looks, and tells everybody what is new."""
         for watcher in [one for one in self._watchers if one.is_gone]:
-            self._watchers.discard(watcher)
-            watcher.cut_off()  # it waits for a message, and would hold up the end of all
+            self._drop(watcher)
         if not self._watchers:
             return
         with suppress(OSError):  # lawful: a worker does not answer, or has ended, which ends all
             message = b"".join(self._changed(self._look()))
             for watcher in list(self._watchers):
                 if message and not watcher.tell(message):
-                    self._watchers.discard(watcher)
-                    watcher.cut_off()
+                    self._drop(watcher)
+
+    def _drop(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+        watcher.cut_off()  # whoever is gone waits for its next message as well, and else would for ever
 
     def _changed(self, seen: Told) -> Iterator[bytes]:
         for name, part in seen.items():

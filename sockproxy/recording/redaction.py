@@ -28,6 +28,7 @@ import orjson
 
 from sockproxy.data import SecretRows
 from sockproxy.judging.payload.text import Misread, parse_json
+from sockproxy.judging.requirements.wording import without_userinfo
 
 MARK = "hmac:"
 
@@ -38,8 +39,6 @@ INTEGER_MAX = 1 << 53
 """What all readers of JSON take for the same number, up to its sign. A larger one is told as text."""
 
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]{0,127})(?:=(.*))?", re.DOTALL)
-_WORD = re.compile(r"[^\s\"'<>]+")
-"""What a URL is at most. One search for `//...@` would begin anew at each of many slashes: a second for a target of 25 KB."""
 _HARMLESS_INSTRUCTIONS = frozenset({"CMD", "ENTRYPOINT", "EXPOSE", "LABEL", "USER", "VOLUME", "WORKDIR", "STOPSIGNAL"})
 _MOUNT_OPTION = "o"
 
@@ -178,12 +177,7 @@ class _Walk:
     def _text(self, text: str) -> str:
         if self._repeated and any(secret in text for secret in self._repeated):
             return self._mark(text)
-        return _WORD.sub(self._without_userinfo, text) if "//" in text and "@" in text else text
-
-    def _without_userinfo(self, word: re.Match[str]) -> str:
-        head, at, host = word[0].rpartition("@")
-        scheme, slashes, userinfo = head.partition("//")
-        return f"{scheme}//{self._mark(userinfo)}{at}{host}" if slashes and userinfo else word[0]
+        return without_userinfo(text, self._mark)
 
     def _secret(self, value: Any, _name: str) -> str:
         if isinstance(value, str):

@@ -28,8 +28,8 @@ OPERATIONS = frozenset(
     }
 )
 
-# What is in them goes to no log: variables of a build, and addresses, which may have a password.
-_CAN_BE_SECRET = frozenset({"buildargs", "changes", "fromSrc", "remote"})
+CAN_BE_SECRET = frozenset({"buildargs", "changes", "fromSrc", "outputs", "remote"})
+"""What is in them goes to no log: variables of a build, and addresses, which may have a password. As in `secrets.json`."""
 
 
 def alternatives(pattern: str) -> Globs:
@@ -45,7 +45,7 @@ def make_query(required: Mapping[str, str], _others: Collection[str] = ()) -> Ch
         for name, globs in fitting.items():
             for value in facts.query.every(name) or ("",):
                 if not globs.fit(value):
-                    told = "has another value" if name in _CAN_BE_SECRET and value else is_value(value)
+                    told = "has another value" if name in CAN_BE_SECRET and value else is_value(value)
                     return Unmet(f"query.{name}", f"{told}; query requires {shown(required[name])}")
         return None
 

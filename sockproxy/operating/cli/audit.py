@@ -11,7 +11,7 @@ from dataclasses import asdict
 import click
 import orjson
 
-from sockproxy.operating.cli import parameters, querying, replaying, showing
+from sockproxy.operating.cli import parameters, querying, replaying, showing, tables
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.recording import trail
 from sockproxy.recording.checkpoint import load_verifier
@@ -112,11 +112,12 @@ def verify(
     )
     if form == "json":
         broken = report.broken._asdict() if report.broken else None
-        click.echo(orjson.dumps(asdict(report) | {"broken": broken}, option=orjson.OPT_INDENT_2))
+        click.echo(tables.json_text(asdict(report) | {"broken": broken}, orjson.OPT_INDENT_2))
     elif report.is_whole:
-        click.echo("\n        ".join(_told(report, is_signature_checked=bool(public_keys))))
+        told = _told(report, is_signature_checked=bool(public_keys))
+        click.echo("\n        ".join(map(tables.printable, told)))
     if report.broken:
-        click.echo(str(report.broken), err=True)
+        click.echo(tables.printable(str(report.broken)), err=True)
     return ExitCode.DONE if report.is_whole else ExitCode.NO
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import IO, NamedTuple
 
 import click
-import orjson
 from click.shell_completion import CompletionItem
 
 from sockproxy.data import load_secrets
@@ -154,7 +153,7 @@ def explain(
     policy = choice.policy
     answer = _answer(question, policy, catalogue)
     if form == "json":
-        click.echo(orjson.dumps(_as_object(answer)))
+        click.echo(tables.json_text(_as_object(answer)))
     else:
         trials = try_rules(policy, answer.classified, answer.facts) if answer.target else []
         click.echo("\n".join([*_as_text(answer, question, trials), *_not_evaluated(answer, question, trials)]))

@@ -110,9 +110,10 @@ def _as_table(answer: Answer) -> Iterator[str]:
 
 
 def _as_csv(answer: Answer) -> Iterator[str]:
+    tell = _printable_cell if tables.is_terminal() else _cell
     yield _csv_lines([answer.columns])
     while rows := list(islice(answer.rows, ROWS_AT_ONCE)):
-        yield _csv_lines(map(_cell, row) for row in rows)
+        yield _csv_lines(map(tell, row) for row in rows)
 
 
 def _csv_lines(rows: Iterable[Iterable[str]]) -> str:
@@ -124,13 +125,17 @@ def _csv_lines(rows: Iterable[Iterable[str]]) -> str:
 def _as_json(answer: Answer) -> Iterator[str]:
     for row in answer.rows:
         named = dict(zip(answer.columns, row, strict=True))
-        yield orjson.dumps(named, default=str, option=orjson.OPT_APPEND_NEWLINE).decode()
+        yield tables.json_text(named, orjson.OPT_APPEND_NEWLINE)
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return orjson.dumps(value, default=str).decode() if isinstance(value, dict | list) else str(value)
+    return tables.json_text(value) if isinstance(value, dict | list) else str(value)
+
+
+def _printable_cell(value: Any) -> str:
+    return tables.printable(_cell(value))
 
 
 TELL: dict[str, Callable[[Answer], Iterator[str]]] = {"table": _as_table, "csv": _as_csv, "json": _as_json}

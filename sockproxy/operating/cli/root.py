@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 from sockproxy import __version__
 from sockproxy.errors import ConfigError
 from sockproxy.operating.cli.exits import ExitCode
+from sockproxy.operating.cli.tables import printable_lines
 
 COMMANDS = {  # name -> (its module and its name there, the line in `sockproxy --help`)
     "serve": ("sockproxy.operating.cli.running:serve", "Run the proxy in front of a Docker engine."),
@@ -108,15 +109,15 @@ class Root(click.Group):
             error.show()
             return error.exit_code
         except ConfigError as error:
-            click.echo(str(error), err=True)
+            click.echo(printable_lines(str(error)), err=True)
             return ExitCode.USAGE if isinstance(error.__cause__, OSError) else ExitCode.NO
         except (KeyboardInterrupt, click.Abort):
             return ExitCode.INTERRUPTED
         except OSError as error:
-            click.echo(f"sockproxy: {_one_line(error)}", err=True)
+            click.echo(printable_lines(f"sockproxy: {_one_line(error)}"), err=True)
             return ExitCode.USAGE
         except Exception as error:  # noqa: BLE001  # the last border: a fault of ours, told in a line with its place
-            click.echo(f"sockproxy: a fault of its own: {_fault(error)}", err=True)
+            click.echo(printable_lines(f"sockproxy: a fault of its own: {_fault(error)}"), err=True)
             return ExitCode.FAULT
         return code if isinstance(code, int) else ExitCode.DONE
 

@@ -100,7 +100,7 @@ def show(
     equals = {key: value for key, value in is_asked.items() if value is not None}
     wanted = _wanted(equals, frozenset().union(*operations) if operations else None, since, until)
     is_theirs = _whose(principal, container)
-    tell = _tell_people if form == "text" else lambda event: orjson.dumps(event).decode()
+    tell = _tell_people if form == "text" else tables.json_text
     for event in _events(files, is_followed=follow):
         if wanted(event) and is_theirs(event):
             click.echo(tell(event))
@@ -175,11 +175,11 @@ def summary(files: tuple[str, ...], form: str, archive: bool, memory: str, threa
     else:
         found = summarise(map(alone, trail.read_events(files)))
     if form == "json":
-        click.echo(orjson.dumps(_as_object(found), option=orjson.OPT_INDENT_2))
+        click.echo(tables.json_text(_as_object(found), orjson.OPT_INDENT_2))
         return ExitCode.DONE
     click.echo(f"{found.requests} requests, {_size(found.bytes_in)} in, {_size(found.bytes_out)} out")
     if found.lines.requests:
-        click.echo(f"first {found.lines.first_time}\nlast  {found.lines.last_time}")
+        click.echo(tables.printable_lines(f"first {found.lines.first_time}\nlast  {found.lines.last_time}"))
     for name, empty in SHOWN.items():
         rows = found.most_first(name)
         if rows or empty:

@@ -4,7 +4,9 @@ Owns the choice between the two, the width, and what is left out when it does no
 mean, but for the few words that have a colour. Begin at `write`.
 """
 
+import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -13,12 +15,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import click
+import orjson
 
 GAP = 2
 """Blanks between columns, in both forms."""
 
 STYLES = {"allow": "green", "deny": "red", "if": "yellow", "+": "green", "-": "red", "?": "yellow", "yes": "green"}
 """Words that have a colour on a terminal."""
+
+
+_OBEYED = re.compile("[\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+"""What orjson leaves in a text as it is and a terminal may obey, or not show: controls (xterm takes U+009B for an escape), and
+what turns the direction of writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,21 @@ def shorten(text: str, width: int) -> str:
 def printable(text: str) -> str:
     """The text without what a terminal would obey: names come from requests and certificates, so from strangers."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def printable_lines(text: str) -> str:
+    """The same of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def json_text(value: object, option: int = 0) -> str:
+    """A value as JSON, of which no terminal obeys a character either; whoever reads it as JSON gets the same."""
+    text = orjson.dumps(value, default=str, option=option).decode()
+    return text if _OBEYED.search(text) is None else _OBEYED.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def plain_lines(table: Table, width: int | None) -> list[str]:

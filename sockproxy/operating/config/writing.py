@@ -5,6 +5,7 @@ there. Begin at `policy_file`.
 """
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from sockproxy.judging.policy import ApiVersions
 from sockproxy.operating.config.document import FORMAT_VERSION
 
 _WIDTH = 118
+_NOT_ASCII = re.compile(r"[^ -~]")
 
 _ALLOW = {  # (no rule is in force, rules are written down)
     (False, True): "    allow:",
@@ -93,7 +95,7 @@ def _rule(rule: WrittenRule) -> Iterator[str]:
         yield "- operations:"
         yield from (f"    - {word}" for word in words)
     if rule.reason:
-        yield f"  reason: {json.dumps(rule.reason)}"
+        yield f"  reason: {_text(rule.reason)}"
     if rule.require:
         yield "  require:"
     for key, value in rule.require.items():
@@ -101,10 +103,20 @@ def _rule(rule: WrittenRule) -> Iterator[str]:
 
 
 def _required(key: str, value: Any) -> Iterator[str]:
-    """A key of `require:`. Text is written as in JSON, which YAML reads, too."""
-    line = f"{key}: {json.dumps(value) if isinstance(value, list) else value}"
+    """A key of `require:`."""
+    line = f"{key}: {_text(value) if isinstance(value, list) else value}"
     if len(line) <= _WIDTH - 10 or not isinstance(value, list):
         yield line
     else:
         yield f"{key}:"
-        yield from (f"  - {json.dumps(one)}" for one in value)
+        yield from (f"  - {_text(one)}" for one in value)
+
+
+def _text(value: Any) -> str:
+    """Texts as in JSON, which YAML reads as well, but for half a character, as which JSON escapes those beyond U+FFFF."""
+    return _NOT_ASCII.sub(_escaped, json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(character: re.Match[str]) -> str:
+    code = ord(character[0])
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -27,6 +27,7 @@ _END_BYTES = 1 << 20
 
 _NOT_AN_EVENT = "is JSON, but not an audit event"
 _EVENT_KEYS = frozenset(FIELDS)
+_STAGES = ("decided", "completed")
 _CHECKPOINT_KEYS = frozenset(CHECKPOINT_FIELDS)
 
 
@@ -129,13 +130,17 @@ def parse_line(raw: bytes) -> Event | str:
         event = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return "is not JSON"
-    if not isinstance(event, dict) or not (event.keys() >= _EVENT_KEYS or _is_checkpoint(event)):
+    if not isinstance(event, dict) or not (_is_event(event) or _is_checkpoint(event)):
         return _NOT_AN_EVENT
     if event["v"] != EVENT_VERSION:
-        return f"is an event of version {event['v']}, this reads version {EVENT_VERSION}"
+        return f"is an event of version {event['v']!r:.20}, this reads version {EVENT_VERSION}"
     if type(event["seq"]) is not int or not (is_checkpoint(event) or type(event["principal"]) is dict):
         return _NOT_AN_EVENT
     return event
+
+
+def _is_event(event: Event) -> bool:
+    return event.keys() >= _EVENT_KEYS and event["stage"] in _STAGES
 
 
 def _is_checkpoint(event: Event) -> bool:
