@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sockproxy.data import load_bodies
 from sockproxy.judging.requirements.facts import Unmet
 from sockproxy.judging.requirements.pod_security import KIND, make
-from sockproxy.judging.requirements.pod_security.controls import CONTROLS, LEVELS, Level, LEVELS
+from sockproxy.judging.requirements.pod_security.controls import CONTROLS, LEVELS, Level
 from sockproxy.judging.requirements.pod_security.fields import (
     EMBEDDED,
     HELD,

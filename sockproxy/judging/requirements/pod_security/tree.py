@@ -57,7 +57,7 @@ def meets(tree: Tree, value: Any) -> bool:
     element = tree.element
     if element is None or not value:
         return True
-    return all([meets(element, inner) for inner in (value.values() if tree.kind == "map" else value)])
+    return all(meets(element, inner) for inner in (value.values() if tree.kind == "map" else value))
 
 
 def _meets_in_fields(tree: Tree, value: Mapping[str, Any]) -> bool:
