@@ -6,7 +6,8 @@ from sockproxy.data import load_operations
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.comparison import Verdict, diff_policies, effects
 from sockproxy.judging.compiling import compile_policy, select_all
-from sockproxy.judging.policy import ApiVersions, Mode, Policy, Rule
+from sockproxy.judging.policy import Mode, Policy, Rule
+from sockproxy.judging.versions import ApiVersions
 
 CATALOGUE = Catalogue(load_operations())
 

@@ -18,7 +18,8 @@ from sockproxy.forwarding.address import Address, TlsFiles
 from sockproxy.forwarding.limits import Limits
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.clients import Match
-from sockproxy.judging.policy import ApiVersions, Effect, Mode
+from sockproxy.judging.policy import Effect, Mode
+from sockproxy.judging.versions import ApiVersions
 from sockproxy.operating.config import (
     AuditConfig,
     Config,

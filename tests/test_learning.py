@@ -19,7 +19,8 @@ from sockproxy.exchange import Exchange
 from sockproxy.judging.compiling import compile_policy, in_shadow
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import judge
-from sockproxy.judging.policy import ANY_API_VERSION, UNKNOWN_SELECTOR, Effect, Policy
+from sockproxy.judging.policy import UNKNOWN_SELECTOR, Effect, Policy
+from sockproxy.judging.versions import ANY_API_VERSION
 from sockproxy.operating.apprentice import Apprentice
 from sockproxy.operating.config import check_config, load_policy
 from sockproxy.operating.config.writing import WrittenRule, policy_file

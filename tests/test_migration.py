@@ -10,7 +10,8 @@ import pytest
 from sockproxy.judging.catalogue import Operation
 from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import judge
-from sockproxy.judging.policy import ANY_API_VERSION, Effect, Policy
+from sockproxy.judging.policy import Effect, Policy
+from sockproxy.judging.versions import ANY_API_VERSION
 from sockproxy.operating.config import check_config, load_policy
 from sockproxy.operating.config.writing import policy_file
 from sockproxy.operating.migration import PROXIES, SECTIONS, Proxy, known_settings, migrate

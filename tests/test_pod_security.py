@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sockproxy.data import load_bodies
 from sockproxy.judging.requirements.facts import Unmet
 from sockproxy.judging.requirements.pod_security import KIND, make
-from sockproxy.judging.requirements.pod_security.controls import CONTROLS, LEVELS
+from sockproxy.judging.requirements.pod_security.controls import CONTROLS, LEVELS, Level
 from sockproxy.judging.requirements.pod_security.fields import (
     EMBEDDED,
     HELD,
@@ -28,7 +28,7 @@ from sockproxy.judging.requirements.pod_security.fields import (
     QUERIES,
     UNRESTRICTED,
 )
-from sockproxy.judging.requirements.pod_security.tree import Tree, grow, judge, names_of
+from sockproxy.judging.requirements.pod_security.tree import Tree, find, grow, judge, meets, names_of
 from sockproxy.judging.requirements.wording import SHOWN_CHARACTERS_MAX
 
 from .pod_security import Ordinary, Row, ask, facts, load_ordinary, load_rows
@@ -345,3 +345,18 @@ def test_a_switch_that_is_turned_on_never_allows_more(body: dict[str, Any], swit
 def test_the_page_is_made_of_the_table() -> None:
     script = runpy.run_path(str(DOCS / "make_pod_security.py"))
     assert script["render"]() == (DOCS / "pod-security.md").read_text(encoding="utf-8")
+
+
+@given(create_bodies(), st.sampled_from(LEVELS), st.sets(st.sampled_from(SIBLINGS)), st.data())
+def test_whether_there_is_something_to_be_found_is_known_without_finding_it(
+    body: dict[str, Any], level: Level, beside: set[str], data: st.DataObject
+) -> None:
+    tree = grow(OPERATIONS["ContainerCreate"], level, frozenset(beside))
+    zeros_of = st.sampled_from([None, False, 0, "", [], {}])
+    host = body["HostConfig"]
+    host |= data.draw(st.dictionaries(st.sampled_from(sorted(TYPES["HostConfig"])), zeros_of))
+    for name in data.draw(st.sets(st.sampled_from(sorted(host)))) if host else ():
+        del host[name]
+    if data.draw(st.booleans()):
+        host[data.draw(st.text(max_size=5))] = data.draw(zeros_of)
+    assert meets(tree, body) == (find(tree, body) is None)

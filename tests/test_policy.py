@@ -15,11 +15,9 @@ from sockproxy.judging.compiling import compile_policy, intersect, select, selec
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.payload import read_query
 from sockproxy.judging.policy import (
-    ANY_API_VERSION,
     NOTHING_ALLOWS,
     VERDICT,
     AccessRequest,
-    ApiVersions,
     Decision,
     Effect,
     Mode,
@@ -33,6 +31,7 @@ from sockproxy.judging.policy import (
     denial_message,
 )
 from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.versions import ANY_API_VERSION, ApiVersions
 
 CATALOGUE = Catalogue(load_operations())
 NOBODY = Principal("unix", 0, 0, 1, None, None, None, None, "uid:0")

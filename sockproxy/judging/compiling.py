@@ -25,11 +25,9 @@ from types import MappingProxyType
 from sockproxy.judging.catalogue import Access, ApiVersion, Catalogue
 from sockproxy.judging.payload import UnknownFields
 from sockproxy.judging.policy import (
-    ANY_API_VERSION,
     NOBODY,
     SESSIONS,
     UNKNOWN_SELECTOR,
-    ApiVersions,
     Decision,
     Mode,
     Named,
@@ -39,6 +37,7 @@ from sockproxy.judging.policy import (
     Rules,
     decide_anew,
 )
+from sockproxy.judging.versions import ANY_API_VERSION, ApiVersions
 
 _PATTERN = re.compile(r"[A-Za-z0-9*?]{1,64}", re.ASCII)
 
@@ -70,7 +69,8 @@ def compile_policy(
         looks_inside=any(rule.requirements for rule in all_allow),
         recorded=MappingProxyType(_recorded(all_allow)),
     )
-    return replace(policy, usual=MappingProxyType(_usual_decisions(policy, catalogue)))
+    usual = MappingProxyType(_usual_decisions(policy, catalogue))
+    return replace(policy, usual=usual, granted=MappingProxyType(_granted_decisions(policy)))
 
 
 def in_shadow(policy: Policy, catalogue: Catalogue) -> Policy:
@@ -174,6 +174,18 @@ def _usual_decisions(policy: Policy, catalogue: Catalogue) -> dict[str, Decision
         name: decide_anew(unbound, one, Named.KNOWN, None, None)
         for name, one in catalogue.operations.items()
         if not policy.asks(name)
+    }
+
+
+def _granted_decisions(policy: Policy) -> dict[int, Decision]:
+    """What is decided where an allow rule holds: as if it were alone there, and about whatever is asked."""
+    if policy.on_trial is not policy.in_force:
+        return {}  # beside a rule in shadow another one may be told of
+    alone = {id(rule): MappingProxyType({UNKNOWN_SELECTOR: Rules(None, (), rule)}) for rule in policy.allow}
+    unbound = replace(policy, api_versions=ANY_API_VERSION)
+    return {
+        rule: decide_anew(replace(unbound, in_force=only, on_trial=only), None, Named.UNKNOWN, None, None)
+        for rule, only in alone.items()
     }
 
 

@@ -28,6 +28,8 @@ _DO_MORE = frozenset({_START, _CREATE, *SERVICES})
 """What can do what another operation does: see `does_too`."""
 _OWN_DRIVERS = ("", "local")
 
+_NO_PAYLOAD = Payload({}, b"")
+
 VOLUMES_MAX = 32
 """Volumes that one request may make by its mounts. Each is judged by all rules for it, and nobody else is served meanwhile:
 19,000, for which a body has room, took half a second, and with an expression that goes over options twice a hundred would.
@@ -61,6 +63,22 @@ class Judgement(NamedTuple):
     def is_of_head(self) -> bool:
         """Nothing but the head has decided."""
         return not self.needs_body and self.facts is None
+
+
+class _About(NamedTuple):
+    """What is known of a request that is looked into, but for its body."""
+
+    request: AccessRequest
+    query: Query
+    found: Findings
+    has_other_body: bool
+
+    def facts(self, data: Any) -> Facts:
+        """What rules can be asked about it, with that body."""
+        if isinstance(data, dict):
+            return facts_of(self.request, self.query, data, self.found, has_other_body=self.has_other_body)
+        # A plugin's settings or privileges: a list.
+        return facts_of(self.request, self.query, {}, self.found, has_other_body=bool(data))
 
 
 class Also(NamedTuple):
@@ -101,8 +119,8 @@ def judge(
     if reads_body and (bodies is None or (body is None and has_json)):
         return Judgement(target, classified, decide(policy, request), needs_body=True)
     body = body if reads_body and has_json else None  # nothing is judged of what is no JSON: an archive, a plugin
-    facts = facts_of(request, read_query(target.query), {}, found)._replace(has_other_body=reads_body and not has_json)
-    decision, body, facts = _look_inside(catalogue, bodies, policy, request, facts, body)
+    about = _About(request, read_query(target.query), found, has_other_body=reads_body and not has_json)
+    decision, body, facts = _look_inside(catalogue, bodies, policy, about, body)
     if not found or decision.effect is Effect.DENY or policy.mode is Mode.SHADOW:
         return Judgement(target, classified, decision, body, facts=facts)
     # Imported here and not above: most policies ask for nothing, and a serving process is smaller without.
@@ -157,14 +175,14 @@ def _look_inside(
     catalogue: Catalogue,
     bodies: Bodies | None,
     policy: Policy,
-    request: AccessRequest,
-    facts: Facts,
+    about: _About,
     body: bytes | None,
 ) -> tuple[Decision, bytes | None, Facts]:
-    """The decision on a request that is looked into, the body that the engine gets, and what was found. `facts`: those of its
-    head; `body`: one of JSON."""
-    operation_id = facts.operation_id
-    payload = Payload({}, b"")
+    """The decision on a request that is looked into, the body that the engine gets, and what was found. `body`: one of JSON."""
+    request = about.request
+    operation = request.classified.operation
+    operation_id = "" if operation is None else operation.operation_id
+    payload = _NO_PAYLOAD
     try:
         if body is not None and bodies is not None:
             payload = bodies.read_payload(operation_id, request.api_version, body, policy.unknown_fields)
@@ -173,11 +191,8 @@ def _look_inside(
         if policy.mode is not Mode.SHADOW:
             raise
         # Under mode shadow everything passes, as it came; what is told is what would have been.
-        return _as_refused(decide(policy, request), error.detail), body, facts
-    if isinstance(payload.data, dict):
-        facts = facts._replace(body=payload.data)
-    else:  # a plugin's settings or privileges
-        facts = facts._replace(has_other_body=bool(payload.data))
+        return _as_refused(decide(policy, request), error.detail), body, about.facts({})
+    facts = about.facts(payload.data)
     decision = decide(policy, request, facts)
     for also in more:
         decision = _decide_too(catalogue, policy, request, decision, facts, also)
@@ -186,12 +201,20 @@ def _look_inside(
     return decision, payload.canonical, facts
 
 
-def facts_of(request: AccessRequest, query: Query, body: Mapping[str, Any], found: Findings = NOTHING_FOUND) -> Facts:
+def facts_of(
+    request: AccessRequest,
+    query: Query,
+    body: Mapping[str, Any],
+    found: Findings = NOTHING_FOUND,
+    *,
+    has_other_body: bool = False,
+) -> Facts:
     """What rules can be asked about a request."""
     operation, _, resource_kind, resource = request.classified
     operation_id = "" if operation is None else operation.operation_id
     of_head = (operation, request.method, request.path, resource_kind)
-    return Facts(operation_id, request.api_version, request.principal, resource, query, body, *of_head, found)
+    of_body = (request.principal, resource, query, body)
+    return Facts(operation_id, request.api_version, *of_body, *of_head, found, has_other_body)
 
 
 def _all_of(several: Iterator[Also]) -> list[Also]:

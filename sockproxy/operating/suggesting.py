@@ -11,7 +11,8 @@ from typing import NamedTuple
 from sockproxy.data import builtin_policy_names
 from sockproxy.exchange import Exchange
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.judging.policy import UNKNOWN_SELECTOR, ApiVersions, Decision, Policy, Reason
+from sockproxy.judging.policy import UNKNOWN_SELECTOR, Decision, Policy, Reason
+from sockproxy.judging.versions import ApiVersions
 from sockproxy.operating.config.document import FORMAT_VERSION
 from sockproxy.operating.config.writing import policy_file
 from sockproxy.operating.known import load_catalogue

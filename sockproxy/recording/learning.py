@@ -26,17 +26,9 @@ from sockproxy.judging.judge import (
     starts_with_host_config,
 )
 from sockproxy.judging.payload import Bodies, UnknownFields, read_query
-from sockproxy.judging.policy import (
-    ANY_API_VERSION,
-    UNKNOWN_SELECTOR,
-    AccessRequest,
-    ApiVersions,
-    Effect,
-    Policy,
-    Reason,
-    decide,
-)
+from sockproxy.judging.policy import UNKNOWN_SELECTOR, AccessRequest, Effect, Policy, Reason, decide
 from sockproxy.judging.requirements.facts import Facts
+from sockproxy.judging.versions import ANY_API_VERSION, ApiVersions
 from sockproxy.recording.event import BAD_REQUEST, Event
 from sockproxy.recording.needs import Needs, assume
 from sockproxy.recording.recorded import body_of

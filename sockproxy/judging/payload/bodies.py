@@ -6,7 +6,6 @@ once, nothing unknown unless asked for, null dropped, no blanks, UTF-8. Reading 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -32,8 +31,7 @@ START_BODY_IGNORED_BYTES = 7
 """What engines ignore as the body of a start, in any version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A body as it was read. `data`: an object (or, for the few operations that take one, a list) in the names of the API's
     documents, without what is absent or null; null stands only as the value of a map's key, where it means something.
     `canonical`: the bytes for the engine; empty for no body."""

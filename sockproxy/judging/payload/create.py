@@ -19,11 +19,11 @@ _CPUSET_CPUS = "CpusetCpus"
 def settle(body: dict[str, Any], flat_fields: frozenset[str], has_flat: bool) -> dict[str, Any]:
     """The body with one HostConfig, or none. `flat_fields`: the fields of a HostConfig; `has_flat`: one of them stands at the
     top, if only as null. What stands beside a `HostConfig` and is read by no engine is dropped."""
-    flat: dict[str, Any] = {}
-    if not flat_fields.isdisjoint(body):
-        flat = {name: body.pop(name) for name in [name for name in body if name in flat_fields]}
-    cpuset = body.pop(CPUSET, "")
     host_config: dict[str, Any] | None = body.get(HOST_CONFIG)
+    if flat_fields.isdisjoint(body) and CPUSET not in body and (host_config is not None or not has_flat):
+        return body  # hot: nearly all creates
+    flat = {name: body.pop(name) for name in [name for name in body if name in flat_fields]}
+    cpuset = body.pop(CPUSET, "")
     if host_config is None:
         if not has_flat:
             return body

@@ -68,10 +68,15 @@ class Query:
             raise BadRequest(400, BadRequestReason.QUERY, f"the parameter {error}") from error
 
 
+_NO_PARAMETERS = Query(MappingProxyType({}))
+
+
 def read_query(query: str) -> Query:
     """The parameters of a canonical query. Bytes that are not UTF-8 are kept as surrogates."""
+    if not query:
+        return _NO_PARAMETERS
     values: dict[str, list[str]] = {}
-    for pair in query.split("&") if query else ():
+    for pair in query.split("&"):
         name, _, value = pair.partition("=")
         values.setdefault(_decoded(name), []).append(_decoded(value))
     return Query(MappingProxyType({name: tuple(several) for name, several in values.items()}))

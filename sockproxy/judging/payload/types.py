@@ -42,6 +42,7 @@ _INTEGERS = {
     "int": (-(2**63), 2**63 - 1),  # engines run on 64 bits
     "uint": (0, 2**64 - 1),
 }
+_TEXTS = frozenset({str})
 _FLOAT32_MAX = 3.4028234663852886e38
 
 _ZEROS: Mapping[str, Callable[[], object]] = {"bool": bool, "string": str, "float32": int} | dict.fromkeys(
@@ -86,11 +87,12 @@ class Types:
     def struct_reader(self, fields: Mapping[str, str]) -> Reader:
         """The reader of a struct with these fields: name -> type."""
         prepared = {name: _EXACT.get(type_) or self.reader(type_) for name, type_ in fields.items()}
+        zeros = {name: _zero(type_) for name, type_ in fields.items()}
         folded = {fold(name): name for name in fields}
         mode = self._unknown_fields
 
-        # hot: a HostConfig has 80 fields, most of them null or of a type that is seen at a glance. For these no function is
-        # called: 12 us for docker's own create body instead of 15 (timeit).
+        # hot: a HostConfig has 80 fields, most of them null, zero, or of a type that is seen at a glance. For these no function
+        # is called: 8 us for docker's own create body in place of 11 if for zeros one is, and 15 if for all (timeit).
         def read(given: Any) -> Any:
             if type(given) is not dict:
                 raise Misread(f"is {_kind(given)}, not an object")
@@ -99,14 +101,22 @@ class Types:
             kept = {}
             for name, value in given.items():
                 if value is not None:
-                    expected = prepared[name]
-                    if type(value) is expected:
+                    expected, kind = prepared[name], type(value)
+                    if kind is expected or (not value and kind is zeros[name]):
                         kept[name] = value
                     else:
                         kept[name] = _read_at(name, expected, value)
             return kept
 
         return read
+
+
+def _zero(type_: str) -> type:
+    """The type of a value that is canonical if it is empty or 0; of type object is none."""
+    type_ = type_.removeprefix("*")
+    if type_ in _LEAVES:
+        return list if type_ == "strings" else int if type_ in _INTEGERS else object
+    return list if type_.startswith("[") else dict
 
 
 def fold(name: str) -> str:
@@ -211,9 +221,9 @@ def _base64(value: Any) -> str:
 def _strings(value: Any) -> list[str]:
     if type(value) is not list:
         raise Misread(f"is {_kind(value)}, not a list")
-    for at, text in enumerate(value):
-        if type(text) is not str:
-            raise Misread(f"is {_kind(text)}, not a string", at)
+    if not _TEXTS.issuperset(map(type, value)):
+        at, other = next((at, one) for at, one in enumerate(value) if type(one) is not str)
+        raise Misread(f"is {_kind(other)}, not a string", at)
     return value
 
 
@@ -247,6 +257,8 @@ def _map_reader(reader: Reader, zero: Callable[[], object] | None) -> Reader:
     def read(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise Misread(f"is {_kind(value)}, not an object")
+        if reader is _string and _TEXTS.issuperset(map(type, value.values())):
+            return value
         return {
             key: (zero() if zero else None) if element is None else _read_at(key, reader, element)
             for key, element in value.items()

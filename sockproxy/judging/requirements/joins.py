@@ -72,9 +72,23 @@ def origin(text_of_volumes_from: str) -> tuple[str, str]:
     return name, mode
 
 
+def takes_nothing(facts: Facts) -> bool:
+    """Whether it is seen at a glance that nothing is taken along. hot: so it is with nearly all creates; 0.6 us in place of the
+    3.5 for which that is found out by completing them (timeit)."""
+    if facts.operation_id in SERVICES:
+        return False
+    config = host_config(facts) or _NOTHING_SAID
+    if config.get("Binds") or config.get("VolumesFrom"):
+        return False
+    for mode in MODES:
+        if config.get(mode, "").startswith(_JOINED):
+            return False
+    return not any(mount.get("Source") for mount in config.get("Mounts", ()))
+
+
 def _completing(check: Check, *, modes: bool, mounted: bool) -> Check:
     def seen(facts: Facts) -> Unmet | None:
-        if facts.operation_id not in _TAKES_ALONG:
+        if facts.operation_id not in _TAKES_ALONG or takes_nothing(facts):
             return check(facts)
         try:
             return judged(facts, JOINS_MAX)
@@ -108,6 +122,9 @@ def container(facts: Facts, field: str, name: str) -> Mapping[str, Any]:
     if finding.data is None:
         raise Fails(Unmet(field, f"names the container {shown(name)}, which is not there", absent=finding.absent))
     return finding.data
+
+
+_NOTHING_SAID: Mapping[str, Any] = MappingProxyType({})
 
 
 # --- namespaces

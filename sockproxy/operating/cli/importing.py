@@ -6,7 +6,7 @@ command line".
 
 import click
 
-from sockproxy.judging.policy import ANY_API_VERSION
+from sockproxy.judging.versions import ANY_API_VERSION
 from sockproxy.operating.cli import parameters
 from sockproxy.operating.cli.exits import ExitCode
 from sockproxy.operating.config.files import FILE_BYTES_MAX

@@ -15,16 +15,8 @@ from sockproxy.errors import ConfigError, Finding
 from sockproxy.judging.catalogue import ApiVersion, Catalogue, Operation
 from sockproxy.judging.compiling import compile_policy, intersect, select, select_all, selector_words
 from sockproxy.judging.payload import UnknownFields
-from sockproxy.judging.policy import (
-    NOBODY,
-    SESSIONS,
-    ApiVersions,
-    Mode,
-    Policy,
-    Record,
-    Requirement,
-    Rule,
-)
+from sockproxy.judging.policy import NOBODY, SESSIONS, Mode, Policy, Record, Requirement, Rule
+from sockproxy.judging.versions import ApiVersions
 from sockproxy.operating.config.document import ApiVersionsDocument, Document, PolicyDocument, RuleDocument
 from sockproxy.operating.config.files import Files
 from sockproxy.operating.config.requirements import RequireDocument

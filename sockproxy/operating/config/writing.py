@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sockproxy.judging.policy import ApiVersions
+from sockproxy.judging.versions import ApiVersions
 from sockproxy.operating.config.document import FORMAT_VERSION
 
 _WIDTH = 118
