@@ -306,7 +306,7 @@ def inside(engine: Dockerd, folder: Path, policy: str) -> Iterator[Api]:
     command = [
         *("nsenter", "--target", str(engine.init_pid), "--mount", "--pid", "setpriv", "--pdeathsig", "KILL"),
         *(sys.executable, "-m", "sockproxy", "serve", "--listen", f"unix://{listening}"),
-        *("--engine", f"unix://{engine.socket}", "--policy", policy),
+        *("--engine", f"unix://{engine.socket}", "--policy", policy, "--admin", "tcp://127.0.0.1:0"),
     ]
     with (folder / "inside.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
