@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from sockproxy.judging.identity import Peer, identify
 from sockproxy.judging.judge import judge
 from sockproxy.operating.cli import choosing, parameters, running
 from sockproxy.operating.cli.root import Root
-from sockproxy.operating.config import load_config, load_policy
+from sockproxy.operating.config import Config, load_config, load_policy
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.ports import ADMIN_PORT, is_taken
 from sockproxy.wire import http1
@@ -373,9 +374,14 @@ FACTS_OF_PEERS = [
 ]
 
 
+@cache
+def config_of_clients() -> Config:
+    return load_config(str(CASES / "cli" / "clients.yaml"), CATALOGUE)
+
+
 @given(st.sampled_from([0, 1, 2]), st.lists(st.sampled_from(FACTS_OF_PEERS), max_size=3, unique_by=lambda one: one[:5]))
 def test_the_policy_is_chosen_as_the_proxy_chooses_it(at: int, facts: list[str]) -> None:
-    config = load_config(str(CASES / "cli" / "clients.yaml"), CATALOGUE)
+    config = config_of_clients()
     listener = config.listeners[at]
     policy, peer, _ = choosing.choose(None, config, listener.name, facts, CATALOGUE)
     nobody = policy_of_nobody(CATALOGUE)

@@ -111,7 +111,7 @@ def test_what_is_told_at_times_can_be_asked_for(tmp_path: Path) -> None:
         assert ask(sql, each) == [("00-1-2-01", 7, "a"), (None, None, None)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=12))
 def test_counted_at_once_is_counted_one_by_one(events: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -124,7 +124,7 @@ def test_counted_at_once_is_counted_one_by_one(events: list[dict[str, Any]]) -> 
         assert counted(str(folder / "lake")) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=12), st.booleans())
 def test_learnt_at_once_is_learnt_one_by_one(events: list[dict[str, Any]], looks_inside: bool) -> None:
     bodies = load_known_bodies() if looks_inside else None

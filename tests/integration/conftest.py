@@ -117,6 +117,13 @@ def engine(session_engine: Dockerd) -> Iterator[Dockerd]:
     session_engine.remove_containers()
 
 
+@pytest.fixture(scope="module")
+def standing(session_engine: Dockerd) -> Iterator[str]:
+    """The name of a container that the tests of a file share."""
+    with session_engine.standing() as name:
+        yield name
+
+
 @pytest.fixture
 def own_engine(folder: Path) -> Iterator[Dockerd]:
     """An engine that the test may kill."""

@@ -172,6 +172,14 @@ class Api:
     def connect(self, seconds: float = READ_SECONDS) -> Connection:
         return Connection(self.path, seconds)
 
+    def accepts(self) -> bool:
+        """Whether somebody listens there; between bind and listen there is a socket, and nobody."""
+        try:
+            self.connect().close()
+        except OSError:
+            return False
+        return True
+
     def call(self, method: str, target: str, body: Any = b"", /, **fields: str) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         with self.connect() as connection:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from .rootfs import IMAGE, busybox_rootfs
 
 START_SECONDS = 30.0
 """A start takes 0.1 to 0.3 s; the rest is for a machine that is busy."""
+
+STANDING = {"Labels": {"stands": "for more than one test"}}
 
 PREPARE = """
 mount -t tmpfs tmpfs /run || exit 1
@@ -141,8 +144,22 @@ class Dockerd:
         return [part.rpartition('"')[0] for part in parts if part and not part.endswith(' /_ping"')]
 
     def remove_containers(self) -> None:
-        for container in self.api.call("GET", "/containers/json?all=1").json():
-            self.api.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        """All but those that stand for longer than a test."""
+        with self.api.connect() as connection:
+            for container in connection.request("GET", "/containers/json?all=1").json():
+                if STANDING["Labels"].items() - container["Labels"].items():
+                    connection.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[str]:
+        """The name of a running container that tests share and leave as it is; it has said hello and made a file."""
+        command = ["sh", "-c", "echo > /made; echo hello; exec sleep 1000"]
+        answer = self.api.call("POST", "/containers/create?name=standing", {"Image": IMAGE, "Cmd": command, **STANDING})
+        assert answer.status == 201, answer
+        self.api.start("standing")
+        eventually(lambda: self.api.logs("standing") == b"hello\n")
+        yield "standing"
+        self.api.call("DELETE", "/containers/standing?force=1&v=1")
 
 
 def check_can_run() -> None:

@@ -81,11 +81,7 @@ class ProxyProcess:
     def _accepts(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"sockproxy ended at start:\n{self.log.read_text()}"
-        try:
-            self.api.connect().close()
-        except OSError:
-            return False
-        return True
+        return self.api.accepts()
 
     @property
     def pid(self) -> int:

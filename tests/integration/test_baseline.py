@@ -15,7 +15,7 @@ from .dialogue import Answer, Api
 from .dockerd import Dockerd
 from .proxy_process import ProxyProcess
 from .rootfs import tar_of
-from .test_pod_security import NEEDS_QUOTAS, ROWS
+from .test_pod_security import ROWS
 
 TARGETS = {
     "ContainerCreate": "/v1.41/containers/create?name=new",
@@ -28,6 +28,9 @@ TARGETS = {
     "ServiceUpdate": "/v1.41/services/any/update",
     "ImageBuild": "/v1.41/build",
 }
+NEEDS_QUOTAS = "--storage-opt"
+"""The one flag that this engine refuses: its file system has no quotas."""
+
 READS = ("/containers/json?all=1", "/images/json?all=1", "/volumes", "/containers/idle/json", "/containers/other/json")
 """What is looked at before and afterwards."""
 

@@ -266,16 +266,8 @@ def test_sigterm_lets_an_open_call_finish(own_engine: Dockerd, proxy: Callable[.
         connection.send_request("POST", f"/v1.24/containers/{container}/wait")
         eventually(lambda: any("wait" in call for call in own_engine.calls()))
         between.terminate()
-        eventually(lambda: not accepts(between))
+        eventually(lambda: not between.api.accepts())
         own_engine.api.call("POST", f"/containers/{container}/kill")
         answer = connection.read_answer()
         assert (answer.status, answer.json()["StatusCode"]) == (200, 137)
     between.stop()
-
-
-def accepts(proxy: ProxyProcess) -> bool:
-    try:
-        proxy.api.connect().close()
-    except OSError:
-        return False
-    return True

@@ -15,7 +15,7 @@ import pytest
 
 from .dialogue import UPGRADE, Answer, Api, demultiplexed, eventually
 from .dockerd import Dockerd
-from .proxy_process import PROJECT, ProxyProcess
+from .proxy_process import PROJECT, START_SECONDS, ProxyProcess
 from .rootfs import IMAGE
 
 POLICY = """
@@ -37,16 +37,24 @@ ALONE = {"NetworkMode": "none"}
 SLEEP = ("sleep", "1000")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def policy(folder: Path) -> str:
     file = folder / "asking.yaml"
     file.write_text(POLICY, encoding="utf-8")
     return str(file)
 
 
+@pytest.fixture(scope="module")
+def front(session_engine: Dockerd, folder: Path, policy: str) -> Iterator[ProxyProcess]:
+    proxy = ProxyProcess(folder / "asking", session_engine.socket, policy)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
 @pytest.fixture
-def asking(engine: Dockerd, proxy: Callable[..., ProxyProcess], policy: str) -> Api:
-    return proxy(engine.socket, policy).api
+def asking(engine: Dockerd, front: ProxyProcess) -> Api:
+    return front.api
 
 
 @pytest.fixture
@@ -298,12 +306,12 @@ def inside(engine: Dockerd, folder: Path, policy: str) -> Iterator[Api]:
     command = [
         *("nsenter", "--target", str(engine.init_pid), "--mount", "--pid", "setpriv", "--pdeathsig", "KILL"),
         *(sys.executable, "-m", "sockproxy", "serve", "--listen", f"unix://{listening}"),
-        *("--engine", f"unix://{engine.socket}", "--policy", policy),
+        *("--engine", f"unix://{engine.socket}", "--policy", policy, "--admin", "tcp://127.0.0.1:0"),
     ]
     with (folder / "inside.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        eventually(listening.exists)
+        eventually(Api(listening).accepts, START_SECONDS)
         yield Api(listening)
     finally:
         process.terminate()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..pod_security import BODIES, IMAGE, Ordinary, Row, as_sent, facts, load_ordinary, load_rows
+from ..pod_security import IMAGE, Row, as_sent, facts, load_rows
 from .conftest import start_mighty, started_or_skipped
 from .dialogue import Answer, Api, eventually
 from .dockerd import Dockerd
@@ -231,23 +231,3 @@ def test_the_hosts_network_is_the_hosts_by_its_name_alone(api: Api) -> None:
 
     assert namespace(api, "host") == namespace(api, "host")
     assert namespace(api, "host") not in (namespace(api, host), namespace(api, host[:12]), namespace(api, "none"))
-
-
-NEEDS_QUOTAS = "--storage-opt"
-"""The one flag that this engine refuses: its file system has no quotas."""
-
-
-@pytest.mark.parametrize("ordinary", load_ordinary(), ids=lambda each: each.name)
-def test_what_is_forwarded_of_an_ordinary_create_makes_the_same_container(api: Api, ordinary: Ordinary) -> None:
-    canonical = BODIES.read_payload("ContainerCreate", None, json.dumps(ordinary.body).encode()).canonical
-    made = []
-    for body in (ordinary.body, canonical):
-        answer = create(api, body)
-        if NEEDS_QUOTAS in ordinary.name:
-            assert answer.status == 500, answer
-            return
-        assert answer.status == 201, answer
-        seen = inspect_and_delete(api, "new")
-        seen["Config"]["Hostname"] = seen["Config"]["Hostname"].replace(seen["Id"][:12], "ID")
-        made.append((answer.json()["Warnings"], seen["Config"], seen["HostConfig"]))
-    assert made[0] == made[1]

@@ -51,58 +51,49 @@ WRITES = {
 }
 
 
-@pytest.fixture
-def named(direct: Door) -> str:
-    name = f"seen-{Path(direct.home).name}"
-    done = direct.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", "echo hello; echo > /made; sleep 1000")
-    assert done.returncode == 0, done.stderr
-    eventually(lambda: direct.api.logs(name) == b"hello\n")
-    return name
-
-
 @pytest.mark.parametrize("command", READS.values(), ids=READS)
-def test_readonly_reads_as_directly(direct: Door, through: Callable[[str], Door], named: str, command: str) -> None:
-    done = [door.docker(*command.format(n=named).split()) for door in (direct, through("readonly"))]
+def test_readonly_reads_as_directly(direct: Door, through: Callable[[str], Door], standing: str, command: str) -> None:
+    done = [door.docker(*command.format(n=standing).split()) for door in (direct, through("readonly"))]
     assert [one.returncode for one in done] == [0, 0]
     assert done[0].stdout and done[0].stdout == done[1].stdout
 
 
 @pytest.mark.parametrize(("operation", "command"), WRITES.values(), ids=WRITES)
 def test_readonly_denies_what_changes_or_carries_out(
-    through: Callable[[str], Door], engine: Dockerd, named: str, operation: str, command: str
+    through: Callable[[str], Door], engine: Dockerd, standing: str, operation: str, command: str
 ) -> None:
     mark = engine.mark()
     stdin = tar_of(Dockerfile=f"FROM {IMAGE}\n")
-    done = through("readonly").docker(*command.format(n=named).split(), stdin=stdin, DOCKER_BUILDKIT="0")
+    done = through("readonly").docker(*command.format(n=standing).split(), stdin=stdin, DOCKER_BUILDKIT="0")
     assert done.returncode != 0
     assert f"sockproxy: {operation} denied by policy readonly: ".encode() in done.stderr
     assert not [call for call in engine.calls(mark) if not call.startswith(("GET", "HEAD"))]
-    assert engine.api.is_running(named)
+    assert engine.api.is_running(standing)
 
 
-def test_readonly_streams_pass(through: Callable[[str], Door], direct: Door, named: str) -> None:
-    door = through("readonly")
+def test_readonly_streams_pass(through: Callable[[str], Door], direct: Door) -> None:
+    door, container = through("readonly"), direct.api.run("sh", "-c", "echo hello; exec sleep 1000")
     with door.api.connect() as connection:
-        connection.send_request("GET", f"/containers/{named}/logs?follow=1&stdout=1")
+        connection.send_request("GET", f"/containers/{container}/logs?follow=1&stdout=1")
         assert connection.read_head().status == 200
         connection.read_until(b"hello\n")
-        direct.docker("kill", named)
+        direct.docker("kill", container)
         connection.read_until(b"\r\n0\r\n\r\n")
 
 
-def test_a_denied_hijack_keeps_the_connection(through: Callable[[str], Door], named: str) -> None:
+def test_a_denied_hijack_keeps_the_connection(through: Callable[[str], Door], standing: str) -> None:
     """Docker's client takes an answer with `Connection: close` to a hijacking request for a hijack that worked."""
     with through("readonly").api.connect() as connection:
         for _ in range(2):
-            answer = connection.request("POST", f"/containers/{named}/attach?stream=1&stdin=1", **UPGRADE)
+            answer = connection.request("POST", f"/containers/{standing}/attach?stream=1&stdin=1", **UPGRADE)
             assert answer.status == 403
             assert answer.field("connection") != "close"
             assert int(answer.field("content-length") or 0) == len(answer.body)
 
 
-def test_docker_says_that_an_attach_was_denied(through: Callable[[str], Door], named: str) -> None:
+def test_docker_says_that_an_attach_was_denied(through: Callable[[str], Door], standing: str) -> None:
     """All that this client prints of an answer to a hijack is its status."""
-    done = through("readonly").docker("attach", "--no-stdin", named)
+    done = through("readonly").docker("attach", "--no-stdin", standing)
     assert (done.returncode, done.stderr) == (1, b"unable to upgrade to tcp, received 403\n")
 
 
@@ -115,24 +106,24 @@ def test_a_denied_upload_is_answered(through: Callable[[str], Door], engine: Doc
     assert not [call for call in engine.calls(mark) if "load" in call]
 
 
-def test_kubernetes_1_4_lets_docker_work_where_it_needs_no_more(through: Callable[[str], Door], named: str) -> None:
+def test_kubernetes_1_4_lets_docker_work_where_it_needs_no_more(through: Callable[[str], Door], standing: str) -> None:
     """Docker's client pings first, is refused, and goes on."""
     door = through("kubernetes-1.4")
-    assert door.docker("exec", "-i", named, "cat", stdin=b"hello\n").stdout == b"hello\n"
-    assert door.docker("logs", named).stdout == b"hello\n"
-    assert door.docker("ps", "-q", "--filter", f"name={named}").stdout.strip()
-    denied = door.docker("pause", named)
+    assert door.docker("exec", "-i", standing, "cat", stdin=b"hello\n").stdout == b"hello\n"
+    assert door.docker("logs", standing).stdout == b"hello\n"
+    assert door.docker("ps", "-q", "--filter", f"name={standing}").stdout.strip()
+    denied = door.docker("pause", standing)
     assert b"sockproxy: ContainerPause denied by policy kubernetes-1.4: no rule allows it" in denied.stderr
 
 
 def test_every_decision_is_counted(
-    engine: Dockerd, proxy: Callable[..., ProxyProcess], folder: Path, named: str
+    engine: Dockerd, proxy: Callable[..., ProxyProcess], folder: Path, standing: str
 ) -> None:
     between = proxy(engine.socket, "readonly")
     door = Door("readonly", between.socket, between.api, folder)
     door.api.call("GET", "/info")
     for _ in range(3):
-        door.api.call("POST", f"/containers/{named}/pause")
+        door.api.call("POST", f"/containers/{standing}/pause")
     eventually(lambda: len(between.events(operation="ContainerPause", stage="completed")) == 3)
     counted = between.metrics()
     line = re.search(
@@ -142,7 +133,7 @@ def test_every_decision_is_counted(
     assert re.search(r"^sockproxy_engine_up(\{.*\})? 1\.0$", counted, re.M)
 
 
-def test_two_policies_before_one_engine(through: Callable[[str], Door], named: str) -> None:
-    content = files_in(through("allow-all").docker("cp", f"{named}:/etc/passwd", "-").stdout)["passwd"]
+def test_two_policies_before_one_engine(through: Callable[[str], Door], standing: str) -> None:
+    content = files_in(through("allow-all").docker("cp", f"{standing}:/etc/passwd", "-").stdout)["passwd"]
     assert content.startswith(b"root:")
-    assert through("readonly").docker("cp", f"{named}:/etc/passwd", "-").returncode != 0
+    assert through("readonly").docker("cp", f"{standing}:/etc/passwd", "-").returncode != 0

@@ -6,8 +6,6 @@ import json
 import os
 from collections.abc import Callable
 
-import pytest
-
 from .conftest import Door
 from .dialogue import Connection, demultiplexed, eventually, exec_started, head, read_json_lines
 from .dockerd import Dockerd
@@ -213,11 +211,13 @@ def send_until_full(connection: Connection) -> int:
     return sent
 
 
-@pytest.mark.parametrize("size", [0, 1, 2047, 2048, 2049, 65535, 65536, 65537, 1 << 20])
-def test_bodies_of_many_sizes_come_back_whole(door: Door, size: int) -> None:
+def test_bodies_of_many_sizes_come_back_whole(door: Door) -> None:
     container = door.api.run("sleep", "1000")
-    data = os.urandom(size)
-    with exec_started(door.api, door.api.exec(container, "cat", AttachStdin=True)) as connection:
-        connection.send(data)
-        connection.half_close()
-        assert demultiplexed(connection.read_to_end()) == data
+    broken = []
+    for size in (0, 1, 2047, 2048, 2049, 65535, 65536, 65537, 1 << 20):
+        data = os.urandom(size)
+        with exec_started(door.api, door.api.exec(container, "cat", AttachStdin=True)) as connection:
+            connection.send(data)
+            connection.half_close()
+            broken += [size] if demultiplexed(connection.read_to_end()) != data else []
+    assert not broken
