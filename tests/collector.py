@@ -8,6 +8,7 @@ Begin at `Collector`, the test's end of it.
 import array
 import http.server
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -85,7 +86,7 @@ def deaf(address: str, _: Told) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address)
         print("listens", flush=True)
-        sys.stdin.read()
+        signal.pause()
 
 
 def udp(address: str, told: Told) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from .rootfs import IMAGE
 
-READ_SECONDS = 15.0
+READ_SECONDS = 30.0
 
 
 class Answer(NamedTuple):
@@ -228,7 +228,7 @@ def demultiplexed(raw: bytes) -> bytes:
     return bytes(out)
 
 
-def eventually(is_so: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(is_so: Callable[[], object], seconds: float = 30.0) -> None:
     """Returns as soon as `is_so` holds; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while not is_so():

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from .conftest import Door
-from .dialogue import eventually
+from .dialogue import READ_SECONDS, eventually
 from .pty_client import Terminal
 from .rootfs import IMAGE, files_in, tar_of
 from .tidying import tidied
@@ -237,7 +237,7 @@ def test_docker_follows_logs_as_they_are_written(door: Door) -> None:
         assert process.stdout.readline() == b"first\n"
         assert door.docker("exec", name, "touch", "/go").returncode == 0
         assert process.stdout.read() == b"second\n"
-        assert process.wait(10) == 0
+        assert process.wait(READ_SECONDS) == 0
 
 
 def test_docker_attaches_until_the_container_ends(door: Door) -> None:
@@ -249,7 +249,7 @@ def test_docker_attaches_until_the_container_ends(door: Door) -> None:
         assert process.stdout.readline() == b"tick\n"
         assert door.docker("kill", name).returncode == 0
         process.stdout.read()
-        assert process.wait(10) == 137
+        assert process.wait(READ_SECONDS) == 137
 
 
 def test_docker_streams_stats(door: Door) -> None:

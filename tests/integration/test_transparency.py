@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from .conftest import Door
-from .dialogue import Connection, demultiplexed, eventually, exec_started, head, read_json_lines
+from .dialogue import READ_SECONDS, Connection, demultiplexed, eventually, exec_started, head, read_json_lines
 from .dockerd import Dockerd
 from .proxy_process import ProxyProcess
 from .rootfs import IMAGE
@@ -207,7 +207,7 @@ def send_until_full(connection: Connection) -> int:
             sent += connection.socket.send(b"x" * 65536)
     except TimeoutError:
         pass  # nobody takes any more
-    connection.socket.settimeout(15)
+    connection.socket.settimeout(READ_SECONDS)
     return sent
 
 
