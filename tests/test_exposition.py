@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CONTENT_TYPE_LATEST as PLAIN_CONTENT_TYPE_LATEST
 from prometheus_client import CollectorRegistry
 from prometheus_client import generate_latest as generate_plain
 from prometheus_client.core import Exemplar, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -75,4 +75,4 @@ def test_nothing_is_an_end_only() -> None:
 
 
 def test_the_content_type_is_that_of_the_format() -> None:
-    assert (CONTENT_TYPE, PLAIN_CONTENT_TYPE) == (CONTENT_TYPE_LATEST, PLAIN_CONTENT_TYPE_LATEST)
+    assert (CONTENT_TYPE, PLAIN_CONTENT_TYPE) == (CONTENT_TYPE_LATEST, CONTENT_TYPE_PLAIN_0_0_4)

@@ -177,15 +177,15 @@ def _usual_decisions(policy: Policy, catalogue: Catalogue) -> dict[str, Decision
     }
 
 
-def _granted_decisions(policy: Policy) -> dict[int, Decision]:
+def _granted_decisions(policy: Policy) -> dict[str, Decision]:
     """What is decided where an allow rule holds: as if it were alone there, and about whatever is asked."""
     if policy.on_trial is not policy.in_force:
         return {}  # beside a rule in shadow another one may be told of
-    alone = {id(rule): MappingProxyType({UNKNOWN_SELECTOR: Rules(None, (), rule)}) for rule in policy.allow}
+    alone = {rule.name: MappingProxyType({UNKNOWN_SELECTOR: Rules(None, (), rule)}) for rule in policy.allow}
     unbound = replace(policy, api_versions=ANY_API_VERSION)
     return {
-        rule: decide_anew(replace(unbound, in_force=only, on_trial=only), None, Named.UNKNOWN, None, None)
-        for rule, only in alone.items()
+        name: decide_anew(replace(unbound, in_force=only, on_trial=only), None, Named.UNKNOWN, None, None)
+        for name, only in alone.items()
     }
 
 

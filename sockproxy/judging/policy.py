@@ -210,8 +210,8 @@ class Policy:
     """It is for those who are none of a listener's clients: made by `policy_of_nobody`."""
     looks_inside: bool = False
     """Some rule requires something."""
-    granted: Mapping[int, Decision] = field(default_factory=lambda: MappingProxyType({}))
-    """id of an allow rule -> what is decided where it is the one that holds, and API version and deny rules say nothing; none
+    granted: Mapping[str, Decision] = field(default_factory=lambda: MappingProxyType({}))
+    """Name of an allow rule -> what is decided where it is the one that holds, and API version and deny rules say nothing; none
     where a rule is in shadow."""
     recorded: Mapping[str, Record] = field(default_factory=lambda: MappingProxyType({}))
     """operationId -> what is recorded of its sessions."""
@@ -267,7 +267,7 @@ def decide_anew(
     in_force = _holding(policy.in_force, operation, named, facts)
     if is_admitted and in_force.deny is None and in_force.allow is not None:
         # hot: made once for each rule: 2 us to make it anew (timeit).
-        granted = policy.granted.get(id(in_force.allow))
+        granted = policy.granted.get(in_force.allow.name)
         if granted is not None:
             return granted
     passes = VERDICT[_row(in_force, is_admitted)] is Reason.ALLOWED_BY_RULE
