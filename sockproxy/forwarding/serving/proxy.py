@@ -8,7 +8,7 @@ how bytes are read (`intake`) or moved (`roundtrip`), nor what the proxy's own a
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from sockproxy.errors import AuditRefused, BadRequest, BadRequestReason, EngineError, PeerGone, RecordingRefused
 from sockproxy.exchange import LAST_STAGES, Exchange, Stage
@@ -39,81 +39,101 @@ from sockproxy.wire.http1 import FramingKind, RequestHead
 log = logging.getLogger(__name__)
 
 
+class _Request(NamedTuple):
+    """One request of a client, and its record."""
+
+    proxy: Proxy
+    client: Stream
+    caller: Caller
+    exchange: Exchange
+
+
+class _Judged(NamedTuple):
+    """What was decided on it, the gate whose policy that was, and the head, as far as it is still to come."""
+
+    gate: Gate
+    head: RequestHead
+    judgement: Judgement
+
+
 async def _serve_request(proxy: Proxy, client: Stream, caller: Caller) -> bool:
     """Serves one request; True if the connection can carry another."""
     exchange = proxy.new_exchange(caller.gate, caller.principal)
     try:
-        return await _guarded(proxy, client, exchange, _judge_and_act(proxy, client, caller, exchange))
+        return await _guarded(proxy, client, exchange, _judge_and_act(_Request(proxy, client, caller, exchange)))
     finally:
         caller.trip = None
 
 
-async def _judge_and_act(proxy: Proxy, client: Stream, caller: Caller, exchange: Exchange) -> bool:
-    raw = await read_raw_head(proxy, client)
-    gate = caller.gate  # not before: a slow head is judged by what holds when it is there
+async def _judge_and_act(of: _Request) -> bool:
+    raw = await read_raw_head(of.proxy, of.client)
+    judged, inquiry = await _judge(of, raw)
+    return await _carry_out(of, raw, judged, inquiry)
+
+
+async def _judge(of: _Request, raw: bytes) -> tuple[_Judged, Inquiry | None]:
+    """Decides a request whose head has come, and notes what is known of it. Raises BadRequest."""
+    proxy, _, caller, exchange = of
+    gate, extents = caller.gate, proxy.extents  # not before: a slow head is judged by what holds when it is there
     head = http1.parse_request_head(raw, proxy.limits.fields_max)
     exchange.method = head.method
-    judgement = judge_request(proxy, gate.policy, exchange.principal, head)
-    extents = proxy.extents
+    judged = _Judged(gate, head, judge_request(proxy, gate.policy, exchange.principal, head))
+    body: bytes | str = b""
     if extents is not None:
-        gate, head, judgement, body = await _look_at_body(proxy, client, caller, exchange, head, judgement, extents)
+        judged, body = await _look_at_body(of, judged, extents)
     inquiry: Inquiry | None = None
-    if judgement.needs_body or judgement.decision.questions:
+    if judged.judgement.needs_body or judged.judgement.questions:
         inquiry = Inquiry(proxy, caller.principal.key)
-        gate, head, judgement = await _judge_wholly(proxy, client, caller, exchange, head, judgement, inquiry)
-    note(proxy, exchange, head, judgement)
+        judged = await _judge_wholly(of, judged, inquiry)
+    note(proxy, exchange, judged.head, judged.judgement)
     if extents is not None:
         extent = exchange.extent = extents.extent_of(exchange, caller.peer)
         extent.body = body if extent.wants_body else b""
     exchange.decided_at = time.monotonic()
+    return judged, inquiry
+
+
+async def _carry_out(of: _Request, raw: bytes, judged: _Judged, inquiry: Inquiry | None) -> bool:
+    """Does what was decided, and lets the express way learn it."""
+    proxy, client, caller, exchange = of
+    gate, head, judgement = judged
     if inquiry is not None and inquiry.refusal is not None:
         return await refuse_above_limit(proxy, client, exchange, head, inquiry.refusal)
-    if proxy.is_draining and judgement.decision.effect is Effect.ALLOW:
+    is_allowed = judgement.decision.effect is Effect.ALLOW
+    if proxy.is_draining and is_allowed:
         return await refuse_while_draining(proxy, client, exchange, head)
     operation = judgement.classified.operation
     record = gate.policy.recorded.get(operation.operation_id) if operation is not None else None
     if proxy.has_tracing:
         head = traced(head, exchange)
     caller.trip = trip = RoundTrip(proxy, client, exchange, head, judgement, record=record)
-    if proxy.has_express and gate.may_learn and exchange.traceparent is None and (extents is None or extent.is_alike):
+    is_alike = exchange.extent is None or exchange.extent.is_alike
+    if proxy.has_express and gate.may_learn and exchange.traceparent is None and is_alike:
         learn(gate, raw, head, judgement, trip.request, lambda: proxy.observers.account(exchange))
-    acting = _act(proxy, client, exchange, head, judgement, trip)
-    if gate.meter is None or judgement.decision.effect is Effect.DENY:
-        return await acting
+    if gate.meter is None or not is_allowed:
+        return await _act(proxy, client, exchange, head, judgement, trip)
     is_paid = inquiry is not None and inquiry.is_paid
-    return await _within_limits(proxy, client, caller, gate.meter, exchange, head, judgement, acting, is_paid=is_paid)
+    return await _act_within_limits(of, gate.meter, head, judgement, trip, is_paid=is_paid)
 
 
-async def _look_at_body(
-    proxy: Proxy,
-    client: Stream,
-    caller: Caller,
-    exchange: Exchange,
-    head: RequestHead,
-    judgement: Judgement,
-    extents: Extents,
-) -> tuple[Gate, RequestHead, Judgement, bytes | str]:
+async def _look_at_body(of: _Request, judged: _Judged, extents: Extents) -> tuple[_Judged, bytes | str]:
     """The body that the record asks for, which stays where it is. While it came, another gate may have begun to hold."""
+    proxy, client, caller, exchange = of
+    _, head, judgement = judged
     if not extents.may_tell_body(judgement.classified):
-        return caller.gate, head, judgement, b""
+        return judged, b""
     _name(proxy, exchange, head, judgement)
     passes = judgement.needs_body or judgement.decision.effect is Effect.ALLOW
     head, body = await peek_body(proxy, client, head, passes=passes)
-    return caller.gate, head, judge_request(proxy, caller.gate.policy, exchange.principal, head), body
-
-
-async def _judge_wholly(
-    proxy: Proxy,
-    client: Stream,
-    caller: Caller,
-    exchange: Exchange,
-    head: RequestHead,
-    judgement: Judgement,
-    inquiry: Inquiry,
-) -> tuple[Gate, RequestHead, Judgement]:
-    """Judges a request with all that its rules ask for: its body, and what the engine says. What was slow to come is judged by
-    the gate that holds when all of it is there, which is returned, and may ask for more."""
     gate = caller.gate
+    return _Judged(gate, head, judge_request(proxy, gate.policy, exchange.principal, head)), body
+
+
+async def _judge_wholly(of: _Request, judged: _Judged, inquiry: Inquiry) -> _Judged:
+    """Judges a request with all that its rules ask for: its body, and what the engine says. What was slow to come is judged by
+    the gate that holds when all of it is there, and may ask for more."""
+    proxy, client, caller, exchange = of
+    gate, head, judgement = judged
     taken: Taken | None = None
     held_bytes = 0
     try:
@@ -130,10 +150,10 @@ async def _judge_wholly(
     finally:
         proxy.held_bytes_max -= held_bytes
     if taken is None:
-        return gate, head, judgement
+        return _Judged(gate, head, judgement)
     if judgement.body is None:  # where nobody asks for it any more, the engine gets what was read
         judgement = judgement._replace(body=taken.body)
-    return gate, taken.head, judgement
+    return _Judged(gate, taken.head, judgement)
 
 
 def _judge_taken(
@@ -216,28 +236,19 @@ def note(proxy: Proxy, exchange: Exchange, head: RequestHead, judgement: Judgeme
     exchange.advance(Stage.DECIDED)
 
 
-async def _within_limits(
-    proxy: Proxy,
-    client: Stream,
-    caller: Caller,
-    meter: Meter,
-    exchange: Exchange,
-    head: RequestHead,
-    judgement: Judgement,
-    acting: Coroutine[Any, Any, bool],
-    *,
-    is_paid: bool,
+async def _act_within_limits(
+    of: _Request, meter: Meter, head: RequestHead, judgement: Judgement, trip: RoundTrip, *, is_paid: bool
 ) -> bool:
-    """Does what was decided, if the client may have it now; else refuses it."""
+    """Does what was decided, if the client may have it now; else refuses it. `is_paid`: it has its token."""
+    proxy, client, caller, exchange = of
     operation, key, heads = judgement.classified.operation, caller.principal.key, caller.heads
     is_stream = operation is not None and operation.traffic in STREAMS
     is_paid = (isinstance(heads, MeteredHeads) and heads.take_paid()) or is_paid
     refusal = meter.begin(key, is_stream=is_stream, is_paid=is_paid)
     if refusal is not None:
-        acting.close()
         return await refuse_above_limit(proxy, client, exchange, head, refusal)
     try:
-        return await acting
+        return await _act(proxy, client, exchange, head, judgement, trip)
     finally:
         meter.end(key, is_stream=is_stream)
 
