@@ -12,6 +12,7 @@ from sockproxy.forwarding.address import TlsFiles
 from sockproxy.forwarding.client import Client
 from sockproxy.forwarding.downstream.handshakes import Handshakes
 from sockproxy.forwarding.downstream.introductions import Introductions
+from sockproxy.forwarding.downstream.listener import Arrival
 from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.serving.gates import Entrance
 from sockproxy.forwarding.upstream.containers import Containers
@@ -58,7 +59,7 @@ class Front:
     def connect(self, facts: PeerFacts = FACTS) -> Peer:
         near, far = socket.socketpair()
         near.setblocking(False)
-        self.introductions.begin(self.entrance.gate_of, near, facts, identify(facts), self.closed.append)
+        self.introductions.begin(self.entrance.gate_of, Arrival(near, facts, identify(facts), self.closed.append))
         self.peers.append(Peer(far))
         return self.peers[-1]
 
@@ -156,7 +157,8 @@ async def test_with_tls_it_is_found_out_after_the_handshake(tmp_path: Path, know
         handshakes = Handshakes(world.proxy, world.connections)
         near, far = socket.socketpair()
         near.setblocking(False)
-        handshakes.begin(tls, front.entrance.gate_of, near, FACTS, lambda: None, told.introduce)
+        arrival = Arrival(near, FACTS, identify(FACTS), lambda _: None)
+        handshakes.begin(tls, front.entrance.gate_of, arrival, told.introduce)
         reader, writer = await asyncio.open_unix_connection(
             sock=far, ssl=client_context(authority, None), server_hostname="localhost"
         )

@@ -19,13 +19,14 @@ from sockproxy.forwarding.address import Address, TlsFiles, parse_address
 from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.downstream.binding import bind
 from sockproxy.forwarding.downstream.handshakes import Handshakes
-from sockproxy.forwarding.downstream.listener import Census, Listener
+from sockproxy.forwarding.downstream.listener import Arrival, Census, Listener
 from sockproxy.forwarding.downstream.tls import ServerTls
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
+from sockproxy.judging.identity import identify
 from sockproxy.operating.app import bind_all
 from sockproxy.operating.config import config_from_options
 from sockproxy.operating.service import Service
@@ -182,7 +183,7 @@ async def open_front(world: World) -> AsyncIterator[str]:
             "front",
             bind(parse_address(path)),
             Census(world.proxy.limits),
-            lambda sock, _, principal, on_closed: world.connections.enter(sock, world.gate, principal, on_closed),
+            lambda came: world.connections.enter(came.sock, world.gate, came.principal, came.on_closed),
             world.connections.send_away,
             world.limits_hit.append,
         )
@@ -221,7 +222,8 @@ async def open_tls(world: World) -> AsyncIterator[Callable[[], Peer]]:
         def connect() -> Peer:
             near, far = socket.socketpair()
             near.setblocking(False)
-            handshakes.begin(tls, lambda _: world.gate, near, PeerFacts("front", "tcp"), lambda: None)
+            facts = PeerFacts("front", "tcp")
+            handshakes.begin(tls, lambda _: world.gate, Arrival(near, facts, identify(facts), lambda _: None))
             return Peer(far)
 
         yield connect

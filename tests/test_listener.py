@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 
 from sockproxy.forwarding.address import parse_address
 from sockproxy.forwarding.downstream.binding import bind
-from sockproxy.forwarding.downstream.listener import Census, Listener
+from sockproxy.forwarding.downstream.listener import Arrival, Census, Listener
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.readiness import Readiness
 from sockproxy.judging.identity import Peer as PeerFacts
@@ -79,9 +79,8 @@ async def open_listener(
     left: list[Principal] = []
     hit: list[str] = []
 
-    def enter(
-        sock: socket.socket, peer: PeerFacts, principal: Principal, on_closed: Callable[[Principal], None]
-    ) -> None:
+    def enter(arrival: Arrival) -> None:
+        sock, _, principal, _ = arrival
         came.append(principal)
 
         def echo() -> None:
@@ -89,7 +88,7 @@ async def open_listener(
                 sock.send(data)
             else:
                 readiness.close(sock)
-                on_closed(principal)
+                arrival.leave()
                 left.append(principal)
 
         readiness.watch(sock, echo)

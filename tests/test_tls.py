@@ -18,12 +18,14 @@ import pytest
 
 from sockproxy.forwarding.address import TlsFiles
 from sockproxy.forwarding.downstream.handshakes import Handshakes
+from sockproxy.forwarding.downstream.listener import Arrival
 from sockproxy.forwarding.downstream.tls import ServerTls, client_facts, open_secured
 from sockproxy.forwarding.downstream.tls.certificates import ClientFacts, end_of_certificate, subject_text
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.moving.stream import Stream
 from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
+from sockproxy.judging.identity import Principal, identify
 from tests.certificates import Authority, Certificate, run
 from tests.streams import Peer, World, open_world, read_some, until
 
@@ -229,7 +231,7 @@ async def open_front(
 ) -> AsyncIterator[tuple[World, Callable[[], Peer], list[PeerFacts]]]:
     """A proxy behind TLS: the world, what connects, and who came in."""
     came: list[PeerFacts] = []
-    left: list[None] = []
+    left: list[Principal] = []
     async with asyncio.timeout(20), open_world(**limits) as world:
         handshakes = Handshakes(world.proxy, world.connections)
 
@@ -245,7 +247,7 @@ async def open_front(
             near, far = socket.socketpair()
             near.setblocking(False)
             facts = PeerFacts("front", "tcp", address="10.0.0.1:1")
-            handshakes.begin(tls, gate_of, near, facts, lambda: left.append(None))
+            handshakes.begin(tls, gate_of, Arrival(near, facts, identify(facts), left.append))
             return world._keep(Peer(far))
 
         yield world, connect, came

@@ -23,6 +23,7 @@ from sockproxy.forwarding.deadlines import Deadlines
 from sockproxy.forwarding.downstream.handshakes import Handshakes
 from sockproxy.forwarding.downstream.introductions import Introductions
 from sockproxy.forwarding.downstream.listener import (
+    Arrival,
     Census,
     Enter,
     Listener,
@@ -37,7 +38,7 @@ from sockproxy.forwarding.upstream.containers import Containers
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.compiling import policy_of_nobody
-from sockproxy.judging.identity import Peer, Principal
+from sockproxy.judging.identity import Peer
 from sockproxy.judging.policy import Mode, Policy
 from sockproxy.operating.config import Config, Files, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies, newest_api
@@ -140,17 +141,13 @@ class Service:
         enter, introduce, gate_of = self.connections.enter, self.introductions.begin, entrance.gate_of
         tls = self.tls.get(entrance.name)
         if tls is not None:
-            begin, introduce_secured = partial(self.handshakes.begin, tls, gate_of), partial(self._introduce, entrance)
-            return lambda sock, peer, principal, on_closed: begin(
-                sock, peer, partial(on_closed, principal), introduce_secured
-            )
+            return partial(self.handshakes.begin, tls, gate_of, introduce=partial(self._introduce, entrance))
 
-        def enter_plain(
-            sock: socket.socket, peer: Peer, principal: Principal, on_closed: Callable[[Principal], None]
-        ) -> None:
+        def enter_plain(arrival: Arrival) -> None:
+            sock, peer, principal, on_closed = arrival
             gate = entrance.for_all
             if gate is None and entrance.has_to_ask(peer):
-                introduce(gate_of, sock, peer, principal, on_closed)
+                introduce(gate_of, arrival)
             else:
                 enter(sock, gate or gate_of(peer), principal, on_closed, peer)
 

@@ -6,10 +6,10 @@ what is served (`proxy`). Begin at `Handshakes.begin`.
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
 
+from sockproxy.forwarding.downstream.listener import Arrival
 from sockproxy.forwarding.downstream.tls import ServerTls, client_facts, open_secured
 from sockproxy.forwarding.serving.connections import Connections
 from sockproxy.forwarding.serving.gates import Gate
@@ -34,19 +34,16 @@ class Handshakes:
         self,
         server: ServerTls,
         gate_of: Callable[[Peer], Gate],
-        sock: socket.socket,
-        peer: Peer,
-        leave: Callable[[], None],
+        arrival: Arrival,
         introduce: Introduce | None = None,
     ) -> None:
-        """Shakes hands with a client, whose gate is then chosen by what its certificate says, and serves it to its end. Then,
-        or when the handshake fails, `leave` is called. `introduce` finds out more of it, if that is asked for."""
+        """Shakes hands with a client, whose gate is then chosen by what its certificate says, and serves it to its end.
+        `introduce` finds out more of it, if that is asked for."""
         if len(self._tasks) >= self._proxy.limits.handshakes_max:
             self._proxy.observers.limit_hit("handshakes_max")
-            sock.close()
-            leave()
+            arrival.drop()
             return
-        task = self._proxy.loop.create_task(self._shake_hands(server, gate_of, sock, peer, leave, introduce))
+        task = self._proxy.loop.create_task(self._shake_hands(server, gate_of, arrival, introduce))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -61,15 +58,10 @@ class Handshakes:
             task.cancel()
 
     async def _shake_hands(
-        self,
-        server: ServerTls,
-        gate_of: Callable[[Peer], Gate],
-        sock: socket.socket,
-        peer: Peer,
-        leave: Callable[[], None],
-        introduce: Introduce | None,
+        self, server: ServerTls, gate_of: Callable[[Peer], Gate], arrival: Arrival, introduce: Introduce | None
     ) -> None:
         proxy, came_at = self._proxy, time.time()
+        sock, peer, *_ = arrival
         is_served = False
         try:
             client, tls = await open_secured(
@@ -79,7 +71,7 @@ class Handshakes:
                 known = peer._replace(**client_facts(tls)._asdict())
                 if introduce is not None:
                     known = await introduce(known, came_at)
-                self._connections.enter(sock, gate_of(known), identify(known), lambda _: leave(), known, client)
+                self._connections.enter(sock, gate_of(known), identify(known), lambda _: arrival.leave(), known, client)
                 is_served = True
             finally:
                 if not is_served:
@@ -93,7 +85,7 @@ class Handshakes:
             _tell(peer, getattr(error, "reason", None) or str(error))
         finally:
             if not is_served:
-                leave()
+                arrival.leave()
 
 
 def _tell(peer: Peer, reason: str) -> None:

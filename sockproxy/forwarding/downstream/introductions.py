@@ -5,16 +5,16 @@ engine is asked (`containers`), nor what is served. Begin at `Introductions.begi
 """
 
 import asyncio
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 
+from sockproxy.forwarding.downstream.listener import Arrival
 from sockproxy.forwarding.serving.connections import Connections
 from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.forwarding.serving.shared import Proxy
 from sockproxy.forwarding.upstream.containers import Containers
-from sockproxy.judging.identity import Peer, Principal, identify
+from sockproxy.judging.identity import Peer, identify
 
 SHARE_OF_ONE = 4
 """One principal has a quarter of the places at most: who is in no container waits half a second, as often as it connects."""
@@ -30,22 +30,14 @@ class Introductions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._of_one: Counter[str] = Counter()
 
-    def begin(
-        self,
-        gate_of: Callable[[Peer], Gate],
-        sock: socket.socket,
-        peer: Peer,
-        principal: Principal,
-        on_closed: Callable[[Principal], None],
-    ) -> None:
-        """Finds out who a client is, and serves it to its end; then `on_closed` is called."""
-        places, key = self._proxy.limits.handshakes_max, principal.key
+    def begin(self, gate_of: Callable[[Peer], Gate], arrival: Arrival) -> None:
+        """Finds out who a client is, and serves it to its end."""
+        places, key = self._proxy.limits.handshakes_max, arrival.principal.key
         if len(self._tasks) >= places or self._of_one[key] >= max(1, places // SHARE_OF_ONE):
             self._proxy.observers.limit_hit("handshakes_max")
-            sock.close()
-            on_closed(principal)
+            arrival.drop()
             return
-        task = self._proxy.loop.create_task(self._introduce(gate_of, sock, peer, principal, on_closed))
+        task = self._proxy.loop.create_task(self._introduce(gate_of, arrival))
         self._tasks.add(task)
         self._of_one[key] += 1
         task.add_done_callback(lambda task: self._leave(task, key))
@@ -61,18 +53,10 @@ class Introductions:
         if not self._of_one[key]:
             del self._of_one[key]
 
-    async def _introduce(
-        self,
-        gate_of: Callable[[Peer], Gate],
-        sock: socket.socket,
-        peer: Peer,
-        principal: Principal,
-        on_closed: Callable[[Principal], None],
-    ) -> None:
+    async def _introduce(self, gate_of: Callable[[Peer], Gate], arrival: Arrival) -> None:
         try:
-            known = await self._containers.introduce(peer, time.time())
+            known = await self._containers.introduce(arrival.peer, time.time())
         except BaseException:  # lawful: it goes on; whatever happened, nothing must be left
-            sock.close()
-            on_closed(principal)
+            arrival.drop()
             raise
-        self._connections.enter(sock, gate_of(known), identify(known), on_closed, known)
+        self._connections.enter(arrival.sock, gate_of(known), identify(known), arrival.on_closed, known)

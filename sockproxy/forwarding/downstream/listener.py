@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from sockproxy.forwarding.downstream.peers import gather_peer
 from sockproxy.forwarding.limits import Limits
@@ -20,7 +21,27 @@ from sockproxy.judging.identity import Peer, Principal, identify
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096  # a burst of clients waits in the kernel; it takes what net.core.somaxconn allows
-Enter = Callable[[socket.socket, Peer, Principal, Callable[[Principal], None]], None]
+
+
+class Arrival(NamedTuple):
+    """A client that has come in. `on_closed` is told once it has gone, and as whom it was counted."""
+
+    sock: socket.socket
+    peer: Peer
+    principal: Principal
+    on_closed: Callable[[Principal], None]
+
+    def leave(self) -> None:
+        """Tells that it has gone."""
+        self.on_closed(self.principal)
+
+    def drop(self) -> None:
+        """Closes it, unserved."""
+        self.sock.close()
+        self.leave()
+
+
+Enter = Callable[[Arrival], None]
 SendAway = Callable[[socket.socket, str], None]
 
 
@@ -118,7 +139,7 @@ class Listener:
         principal = identify(peer)
         limit = self._census.enter(principal)
         if limit is None:
-            self._enter(client, peer, principal, self._census.leave)
+            self._enter(Arrival(client, peer, principal, self._census.leave))
         else:
             self._limit_hit(limit)
             self._send_away(client, limit)
