@@ -519,7 +519,7 @@ async def test_what_has_come_whole_needs_no_task(monkeypatch: pytest.MonkeyPatch
     async with open_arm(way, policy=str(file)) as arm:
         client, engine = await arm.warm()
         await exchange(client, engine)
-        monkeypatch.setattr(arm.world.connections, "_serve", None)  # would fail
+        monkeypatch.setattr(arm.world.connections._express, "_hand_over", None)  # would fail
         await client.send(create)
         assert (await engine.receive_until(b"}")).endswith(b'{"Image":"busybox","Cmd":["true"]}')
         await engine.send(CREATED)

@@ -82,7 +82,7 @@ class Connections:
         if secured is None:
             self._express.enter(caller)
         else:
-            self._keep(_serve_stream(self._proxy, self._express, self._direct, caller, secured), caller)
+            self._keep(self._serve_stream(caller, secured), caller)
 
     def lead(self, gate_of: Callable[[Peer], Gate]) -> None:
         """Every connection whose peer is known goes on by the gate that is told for it; what it has under way stays decided."""
@@ -111,12 +111,42 @@ class Connections:
         task.add_done_callback(self._sent_away.discard)
 
     def _serve(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
-        self._keep(_serve_connection(self._proxy, self._express, self._direct, caller, outcome, received), caller)
+        self._keep(self._go_on(caller, outcome, received), caller)
 
     def _keep(self, serving: Coroutine[Any, Any, None], caller: Caller) -> None:
         task = self._proxy.loop.create_task(serving)
         self._tasks[task] = caller
         task.add_done_callback(self._tasks.pop)
+
+    async def _go_on(self, caller: Caller, outcome: Outcome, received: bytes) -> None:
+        """Goes on with a connection of the express way."""
+        client = await open_stream(self._proxy.loop, self._proxy.hangups, caller.sock, received)
+        await self._serve_stream(caller, client, outcome)
+
+    async def _serve_stream(self, caller: Caller, client: Stream, outcome: Outcome = Outcome.REQUEST) -> None:
+        """Serves one request after the other, until the connection ends or goes the express way again."""
+        proxy, is_over = self._proxy, True
+        try:
+            while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
+                outcome = Outcome.REQUEST
+                if self._is_usual(client, caller.gate) and (bare := detach(client)) is not None:
+                    is_over = False
+                    caller.sock = bare
+                    self._express.enter(caller, client.take_all())
+                    return
+            client.close()
+            if client.unsent_bytes:
+                await _within(proxy, client, client.sent())
+        finally:
+            client.abort()
+            if is_over:
+                caller.on_closed(caller.principal)
+
+    def _is_usual(self, client: Stream, gate: Gate) -> bool:
+        """What has come is one request that is known, or can be served at once, and there is nothing else to care for."""
+        if client.saw_eof or client.unsent_bytes or self._proxy.is_draining:
+            return False
+        return client.received in gate.known or self._direct.may_serve(gate, client.received)
 
     def drain(self) -> None:
         """Begins nothing new: what is under way is finished."""
@@ -130,48 +160,6 @@ class Connections:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-
-
-async def _serve_connection(
-    proxy: Proxy, express: Express, direct: Direct, caller: Caller, outcome: Outcome, received: bytes
-) -> None:
-    """Goes on with a connection of the express way."""
-    client = await open_stream(proxy.loop, proxy.hangups, caller.sock, received)
-    await _serve_stream(proxy, express, direct, caller, client, outcome)
-
-
-async def _serve_stream(
-    proxy: Proxy,
-    express: Express,
-    direct: Direct,
-    caller: Caller,
-    client: Stream,
-    outcome: Outcome = Outcome.REQUEST,
-) -> None:
-    """Serves one request after the other, until the connection ends or goes the express way again."""
-    is_over = True
-    try:
-        while await SERVE[outcome](proxy, client, caller) and await _comes_next(proxy, client):
-            outcome = Outcome.REQUEST
-            if _is_usual(proxy, direct, client, caller.gate) and (bare := detach(client)) is not None:
-                is_over = False
-                caller.sock = bare
-                express.enter(caller, client.take_all())
-                return
-        client.close()
-        if client.unsent_bytes:
-            await _within(proxy, client, client.sent())
-    finally:
-        client.abort()
-        if is_over:
-            caller.on_closed(caller.principal)
-
-
-def _is_usual(proxy: Proxy, direct: Direct, client: Stream, gate: Gate) -> bool:
-    """What has come is one request that is known, or can be served at once, and there is nothing else to care for."""
-    if client.saw_eof or client.unsent_bytes or proxy.is_draining:
-        return False
-    return client.received in gate.known or direct.may_serve(gate, client.received)
 
 
 async def _comes_next(proxy: Proxy, client: Stream) -> bool:
