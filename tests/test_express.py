@@ -30,18 +30,15 @@ from prometheus_client import CollectorRegistry
 
 from sockproxy.exchange import Exchange, Served
 from sockproxy.forwarding.limits import Limits
-from sockproxy.forwarding.serving.gates import Gate
-from sockproxy.forwarding.serving.known import KNOWN_ANSWERS_MAX, KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, learn
-from sockproxy.judging.judge import judge
+from sockproxy.forwarding.serving.known import KNOWN_ANSWERS_MAX
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.twins import PYTHON, Twins
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, States
-from sockproxy.wire import http1
 from tests.exchanges import CATALOGUE, MemorySink
 from tests.forms import COMPILED, IF_COMPILED
-from tests.streams import PRINCIPAL, Peer, World, open_world, until
+from tests.streams import Peer, World, open_world, until
 
 READ = b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\nUser-Agent: test\r\n\r\n"
 OTHER = b"GET /version HTTP/1.1\r\nHost: d\r\n\r\n"
@@ -866,89 +863,6 @@ async def comes_soon(peer: Peer) -> bool:
 
 
 # --- the memory
-
-
-def known_after(raw: bytes, policy: str = "allow-all", *, times: int = 2) -> int:
-    gate = Gate("listener", load_policy(policy, CATALOGUE))
-    for _ in range(times):
-        learn_once(gate, raw)
-    return len(gate.known)
-
-
-def learn_once(gate: Gate, raw: bytes) -> None:
-    end = raw.index(HEAD_END) + 4
-    head = http1.parse_request_head(raw[:end], 1000)
-    judgement = judge(
-        CATALOGUE,
-        gate.policy,
-        PRINCIPAL,
-        head.method,
-        head.target,
-        content_length=max(head.framing.length, 0),
-    )
-    learn(gate, raw[:end], head, judgement, b"canonical", lambda: None)
-
-
-NEVER_LEARNT = {
-    "a write": WRITE,
-    "a write without a body in its name": b"DELETE /v1.41/containers/x HTTP/1.1\r\nHost: d\r\n\r\n",
-    "a body": READ.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n{}"),
-    "a body of no length": READ.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
-    "a chunked body": READ.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "a hijack": b"POST /v1.41/containers/x/attach HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n",
-    "a websocket": b"GET /v1.41/containers/x/attach/ws HTTP/1.1\r\nHost: d\r\n\r\n",
-    "a stream": b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n",
-    "logs": b"GET /v1.41/containers/x/logs?follow=1 HTTP/1.1\r\nHost: d\r\n\r\n",
-    "stats": b"GET /v1.41/containers/x/stats HTTP/1.1\r\nHost: d\r\n\r\n",
-    "a download": b"GET /v1.41/containers/x/export HTTP/1.1\r\nHost: d\r\n\r\n",
-    "a head": READ.replace(b"GET", b"HEAD"),
-    "HTTP/1.0": READ.replace(b"HTTP/1.1", b"HTTP/1.0"),
-    "the last request": READ.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
-    "what nobody knows": b"GET /debug/pprof/heap HTTP/1.1\r\nHost: d\r\n\r\n",
-    "not in that version": b"GET /v1.20/volumes HTTP/1.1\r\nHost: d\r\n\r\n",
-    "too long": READ.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * KNOWN_HEAD_BYTES_MAX)),
-}
-
-
-@pytest.mark.parametrize("raw", NEVER_LEARNT.values(), ids=NEVER_LEARNT)
-def test_what_must_be_looked_at_each_time_is_never_learnt(raw: bytes) -> None:
-    assert known_after(raw, times=3) == 0
-
-
-def test_what_is_denied_is_never_learnt(tmp_path: Path) -> None:
-    shadow = tmp_path / "shadow.yaml"
-    shadow.write_text('version: 1\npolicies:\n  shadow:\n    mode: shadow\n    allow: [{operations: ["Container*"]}]\n')
-    denied = b"GET /v1.41/volumes HTTP/1.1\r\nHost: d\r\n\r\n"
-    assert known_after(denied, "kubernetes-1.4", times=3) == 0
-    assert known_after(denied, str(shadow), times=3) == 0
-    assert known_after(denied) == 1
-
-
-def test_every_operation_that_is_learnt_is_a_unary_read() -> None:
-    for operation in CATALOGUE.operations.values():
-        path = re.sub(r"\{[^}]*\}", "x", operation.path)
-        version = f"/v{operation.last_api or '1.41'}"
-        raw = f"{operation.method} {version}{path} HTTP/1.1\r\nHost: d\r\n\r\n".encode()
-        may = (operation.access, operation.traffic, operation.method) == ("read", "unary", "GET")
-        assert known_after(raw) <= may, operation.operation_id
-
-
-def test_a_head_is_known_when_it_comes_for_the_second_time() -> None:
-    assert [known_after(READ, times=times) for times in range(4)] == [0, 0, 1, 1]
-    at_the_limit = READ.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * (KNOWN_HEAD_BYTES_MAX - len(READ) - 5)))
-    assert len(at_the_limit) == KNOWN_HEAD_BYTES_MAX
-    assert known_after(at_the_limit) == 1
-
-
-def test_the_memory_is_bounded() -> None:
-    gate = Gate("listener", ALLOW_ALL)
-    for number in range(KNOWN_HEADS_MAX + 10):
-        raw = READ.replace(b"test", b"%d" % number)
-        learn_once(gate, raw)
-        learn_once(gate, raw)
-        assert len(gate.known) <= KNOWN_HEADS_MAX
-        assert len(gate.seen) <= KNOWN_HEADS_MAX
-    assert raw in gate.known  # what comes now is known
 
 
 @pytest.mark.parametrize("way", EXPRESS_WAYS)
