@@ -25,7 +25,9 @@ def canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade
     return http1.serialise_request_head(head.method, judgement.target.canonical, fields, framing) + (body or b"")
 
 
-@lru_cache(maxsize=64)  # a client writes the same fields into all of its requests; no more than 64 heads are held for that
+@lru_cache(
+    maxsize=64
+)  # a client writes the same fields into all of its requests; no more than 64 heads are held for that
 def _passed_on(
     fields: tuple[http1.Field, ...], passes_upgrade: bool, left_out: frozenset[bytes]
 ) -> tuple[http1.Field, ...]:
