@@ -20,7 +20,7 @@ from sockproxy.judging.payload import read_query
 from sockproxy.judging.pinning import pin
 from sockproxy.judging.policy import Effect, Policy, Reason
 from sockproxy.judging.requirements.facts import NOTHING_FOUND, Facts, Finding, Findings, Question
-from sockproxy.judging.requirements.joins import JOINS_MAX, MASKED, READ_ONLY
+from sockproxy.judging.requirements.joins import JOINS_MAX, MASKED, MODES, READ_ONLY, takes_nothing
 from sockproxy.judging.requirements.target import SUBJECTS
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.config.found import read_findings
@@ -426,3 +426,30 @@ def test_findings_are_read_from_a_file() -> None:
     for wrong in ("", "[]", '{"contaner": {}}', '{"container": []}', '{"container": {"web": 1}}'):
         with pytest.raises(ValueError, match=r"."):
             read_findings(wrong)
+
+
+@pytest.mark.parametrize(
+    ("operation", "host", "is_seen"),
+    [
+        ("ContainerCreate", None, True),
+        ("ContainerStart", None, True),
+        ("ContainerCreate", {"NetworkMode": "shop", "IpcMode": "private", "PidMode": "host"}, True),
+        ("ContainerCreate", {"Binds": [], "VolumesFrom": [], "Mounts": []}, True),
+        ("ContainerCreate", {"Mounts": [{"Type": "volume", "Target": "/data"}]}, True),
+        (
+            "ContainerCreate",
+            {"Mounts": [{"Type": "volume", "Target": "/a"}, {"Source": "data", "Target": "/b"}]},
+            False,
+        ),
+        ("ContainerCreate", {"Binds": ["data:/data"]}, False),
+        ("ContainerStart", {"Binds": ["data:/data"]}, False),
+        ("ContainerCreate", {"VolumesFrom": ["web"]}, False),
+        *(("ContainerCreate", {mode: "container:web"}, False) for mode in MODES),
+        ("ServiceCreate", None, False),
+    ],
+)
+def test_what_takes_nothing_along_is_seen_at_a_glance(
+    operation: str, host: dict[str, Any] | None, is_seen: bool
+) -> None:
+    body = {} if host is None else {"HostConfig": host}
+    assert takes_nothing(Facts(operation, None, SOMEBODY, "", read_query(""), body)) is is_seen

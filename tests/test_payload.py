@@ -4,6 +4,7 @@
 `go` in the other two files is what the same decoder says of the row: where it reads and we refuse, we are the stricter one.
 """
 
+import copy
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ from sockproxy.errors import BadRequest, BadRequestReason
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.payload import Bodies, Payload, UnknownFields
 from sockproxy.judging.payload.text import DEPTH_MAX, VALUES_MAX, Misread, parse_json
-from sockproxy.judging.payload.types import fold
+from sockproxy.judging.payload.types import Types, fold
 
 CASES = Path(__file__).parent / "cases"
 ROWS = load_bodies()
@@ -336,6 +337,27 @@ def test_the_canonical_form_is_a_fixed_point(request: tuple[str, Any]) -> None:
     payload = read_or_skip(operation, json.dumps(body).encode())
     assert read(operation, payload.canonical) == payload
     assert payload.canonical == b"" or json.loads(payload.canonical) == payload.data
+
+
+ZEROS = (False, 0, 0.0, -0.0, "", [], {}, [None], [""], {"k": None}, {"k": ""})
+
+
+@pytest.mark.parametrize("struct", sorted(STRUCTS))
+def test_a_zero_is_taken_for_no_other_type(struct: str) -> None:
+    types = Types(STRUCTS, UnknownFields.DENY)
+    for name, (type_, _, _) in STRUCTS[struct].items():
+        for zero in ZEROS:
+            alone, within = outcome(types.reader(type_), zero), outcome(types.reader(struct), {name: zero})
+            told = None if alone is None else json.dumps({name: json.loads(alone)})
+            assert within == told, (name, type_, zero)
+
+
+def outcome(read: Callable[[Any], Any], value: Any) -> str | None:
+    """What a reader makes of a value, as text, since to Python False is 0 and 0.0; None where it refuses."""
+    try:
+        return json.dumps(read(copy.deepcopy(value)))
+    except Misread:
+        return None
 
 
 @given(requests)

@@ -17,6 +17,7 @@ Only `@unknown` means what is unknown: `*` is every operation that the catalogue
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -181,7 +182,14 @@ def _granted_decisions(policy: Policy) -> dict[str, Decision]:
     """What is decided where an allow rule holds: as if it were alone there, and about whatever is asked."""
     if policy.on_trial is not policy.in_force:
         return {}  # beside a rule in shadow another one may be told of
-    alone = {rule.name: MappingProxyType({UNKNOWN_SELECTOR: Rules(None, (), rule)}) for rule in policy.allow}
+    named = Counter(
+        rule.name for rule in policy.allow
+    )  # a policy may be called like a built-in one, and its rules as well
+    alone = {
+        rule.name: MappingProxyType({UNKNOWN_SELECTOR: Rules(None, (), rule)})
+        for rule in policy.allow
+        if named[rule.name] == 1
+    }
     unbound = replace(policy, api_versions=ANY_API_VERSION)
     return {
         name: decide_anew(replace(unbound, in_force=only, on_trial=only), None, Named.UNKNOWN, None, None)

@@ -349,8 +349,7 @@ def ask_rule(rule: Rule, facts: Facts | None) -> list[Unmet]:
     """What is not met of what a rule requires; without `facts`, nothing is."""
     if facts is None:
         return [_NOT_ASKED] * len(rule.requirements)
-    answers = (_ask(requirement, facts) for requirement in rule.requirements)
-    return [unmet for unmet in answers if unmet is not None]
+    return [unmet for one in rule.requirements if (unmet := _ask(one, facts)) is not None]
 
 
 def _ask(requirement: Requirement, facts: Facts) -> Unmet | None:

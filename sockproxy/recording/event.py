@@ -88,44 +88,47 @@ def _event(exchange: Exchange, stage: str, happened_at: float) -> Event:
     operation_id, resource_kind, resource_name = _names(exchange.classified)
     effect, _, reason, rule, policy, policy_revision, shadow, _, _ = exchange.decision or _UNREAD
     version = exchange.api_version
-    told = {} if exchange.traceparent is None else {"traceparent": str(exchange.traceparent)}
-    return told | {
-        "v": EVENT_VERSION,
-        "id": exchange.id,
-        "seq": 0,
-        "time": rfc3339(exchange.received_time + (happened_at - exchange.received_at)),
-        "stage": stage,
-        "listener": exchange.listener,
-        "principal": {
-            "kind": kind,
-            "uid": uid,
-            "gid": gid,
-            "pid": pid,
-            "exe": exe,
-            "container": container,
-            "tls_subject": tls_subject,
-            "address": address,
-        },
-        "operation": operation_id,
-        "method": exchange.method,
-        "target": exchange.target,
+    # hot: in the order in which they are written, so that there is nothing to sort: 0.4 us in place of 0.7 (timeit).
+    event: Event = {
         "api_version": None if version is None else f"{version[0]}.{version[1]}",
-        "resource": {"kind": resource_kind, "name": resource_name},
-        "effect": effect,
-        "reason": reason,
-        "rule": rule,
-        "policy": policy,
-        "policy_revision": policy_revision,
-        "shadow": shadow,
-        "status": None,
+        "body": None,
         "bytes_in": None,
         "bytes_out": None,
         "duration_ms": None,
+        "effect": effect,
         "engine_ms": None,
-        "user_agent": exchange.user_agent,
-        "body": None,
+        "id": exchange.id,
+        "listener": exchange.listener,
+        "method": exchange.method,
+        "operation": operation_id,
+        "policy": policy,
+        "policy_revision": policy_revision,
         "prev": "",
+        "principal": {
+            "address": address,
+            "container": container,
+            "exe": exe,
+            "gid": gid,
+            "kind": kind,
+            "pid": pid,
+            "tls_subject": tls_subject,
+            "uid": uid,
+        },
+        "reason": reason,
+        "resource": {"kind": resource_kind, "name": resource_name},
+        "rule": rule,
+        "seq": 0,
+        "shadow": shadow,
+        "stage": stage,
+        "status": None,
+        "target": exchange.target,
+        "time": rfc3339(exchange.received_time + (happened_at - exchange.received_at)),
+        "user_agent": exchange.user_agent,
+        "v": EVENT_VERSION,
     }
+    if exchange.traceparent is not None:
+        event["traceparent"] = str(exchange.traceparent)
+    return event
 
 
 def _names(classified: Classified | None) -> tuple[str, str, str]:

@@ -4,6 +4,8 @@ Owns which fields are replaced or left out, and in which framing and version a b
 something is sent. Begin at `canonical_request` and `canonical_answer`.
 """
 
+from functools import lru_cache
+
 from sockproxy.forwarding.upstream.asking import HOST
 from sockproxy.judging.judge import Judgement
 from sockproxy.wire import http1
@@ -18,11 +20,20 @@ _REPLACED_WITH_BODY = _REPLACED | {b"expect", b"trailer", b"content-encoding"}
 def canonical_request(head: RequestHead, judgement: Judgement, *, passes_upgrade: bool) -> bytes:
     """The head that the engine gets, from what was judged, and the body as far as that was judged, too."""
     body = judgement.body
-    left_out = _REPLACED if body is None else _REPLACED_WITH_BODY
-    passed = http1.end_to_end(head.fields, keep_upgrade=passes_upgrade)
-    fields = [HOST, *(field for field in passed if field[0].lower() not in left_out)]
+    fields = _passed_on(head.fields, passes_upgrade, _REPLACED if body is None else _REPLACED_WITH_BODY)
     framing = head.framing if body is None else http1.Framing(FramingKind.LENGTH, len(body))
     return http1.serialise_request_head(head.method, judgement.target.canonical, fields, framing) + (body or b"")
+
+
+@lru_cache(
+    maxsize=64
+)  # a client writes the same fields into all of its requests; no more than 64 heads are held for that
+def _passed_on(
+    fields: tuple[http1.Field, ...], passes_upgrade: bool, left_out: frozenset[bytes]
+) -> tuple[http1.Field, ...]:
+    """Of a client's fields, those that the engine gets."""
+    passed = http1.end_to_end(fields, keep_upgrade=passes_upgrade)
+    return HOST, *(field for field in passed if field[0].lower() not in left_out)
 
 
 def framing_for(client_minor: int, framing: http1.Framing) -> tuple[http1.Framing, int]:

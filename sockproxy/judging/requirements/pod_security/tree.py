@@ -55,9 +55,10 @@ def meets(tree: Tree, value: Any) -> bool:
     if tree.rule is not ANYTHING and tree.rule.find(value) is not None:
         return False
     element = tree.element
-    if element is None or not value:
-        return True
-    return all(meets(element, inner) for inner in (value.values() if tree.kind == "map" else value))
+    for inner in () if element is None or not value else value.values() if tree.kind == "map" else value:
+        if element is not None and not meets(element, inner):
+            return False
+    return True
 
 
 def _meets_in_fields(tree: Tree, value: Mapping[str, Any]) -> bool:
@@ -66,6 +67,8 @@ def _meets_in_fields(tree: Tree, value: Mapping[str, Any]) -> bool:
         return False
     if tree.rule is not ANYTHING and tree.rule.find(value) is not None:
         return False
+    if not tree.asked:
+        return True
     asked: AbstractSet[str] = tree.asked.intersection(compress(value, value.values()))
     if tree.asked_empty:
         asked |= given & tree.asked_empty
