@@ -46,8 +46,7 @@ class AuditTrail:
         sinks, by name, whose trails are signed."""
         self._levels = levels
         self._chains = tuple(
-            Chain(sink, on_failure, count_events, lines, seals.get(sink.name), has_bodies=levels is not None)
-            for sink, on_failure in sinks
+            Chain(sink, on_failure, count_events, lines, seals.get(sink.name)) for sink, on_failure in sinks
         )
         self._schedule_flush = schedule_flush
         self._is_flush_scheduled = False

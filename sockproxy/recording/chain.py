@@ -118,7 +118,6 @@ class Chain:
         "_prev",
         "_seal",
         "_seq",
-        "_with_hash",
         "began_at",
         "cut_bytes",
         "flush",
@@ -135,8 +134,6 @@ class Chain:
         count_events: CountEvents,
         lines: Lines = lines,
         seal: "Seal | None" = None,
-        *,
-        has_bodies: bool = False,
     ) -> None:
         """Goes on where the sink's last line ends. Raises ConfigError if that is not a line of a trail."""
         file = self._file = sink.file
@@ -155,7 +152,6 @@ class Chain:
         self.flush: Callable[..., bool] = self._offer
         if seal is not None or (file is not None and file.rotates):
             self.flush = self._offer_and_tend
-        self._with_hash = with_hash_behind_body if has_bodies else with_hash
         self._pending: list[bytes] = []
         self._pending_lines = 0
         self.pending_bytes = 0
@@ -273,7 +269,7 @@ class Chain:
             text = canonical(encodable(event))
         self._prev = hash_of(self._prev, text)
         self._seq += 1
-        line = self._with_hash(text, self._prev.encode())
+        line = (with_hash if event["body"] is None else with_hash_behind_body)(text, self._prev.encode())
         self._pending.append(line)
         self._pending_lines += 1
         self.pending_bytes += len(line)

@@ -161,14 +161,14 @@ def canonical(event: Event) -> bytes:
 
 
 def with_hash(text: bytes, own_hash: bytes) -> bytes:
-    """The line of a canonical event without bodies: the hash is put in its sorted place."""
+    """The line of a canonical event without a body: the hash is put in its sorted place."""
     # Only a key begins with a bare quote behind a comma, and no nested object has an `id` that is not its first key.
     place = text.index(b',"id":')
     return b'%b,"hash":"%b"%b\n' % (text[:place], own_hash, text[place:])
 
 
 def with_hash_behind_body(text: bytes, own_hash: bytes) -> bytes:
-    """The same of an event that may have a body, in which any names may stand."""
+    """The same of an event with a body, in which any names may stand."""
     body = orjson.dumps(orjson.loads(text)["body"], option=orjson.OPT_SORT_KEYS)
     place = text.index(b',"id":', text.index(_BODY) + len(_BODY) + len(body))
     return b'%b,"hash":"%b"%b\n' % (text[:place], own_hash, text[place:])

@@ -7,7 +7,7 @@ The first rule that fits says the level, and what no rule fits has the level of 
 it gets. Where there are neither rules nor sinks that want bodies there is no `Levels` at all, and nobody asks it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -59,6 +59,15 @@ class AuditRule(NamedTuple):
         )
 
 
+class _OfOperation(NamedTuple):
+    """What the rules say of an operation. `rules`: those that may count; `most`: the highest level that there may be;
+    `always`: the extent of all its exchanges, where it is one and nothing of bodies, so that nobody writes to it."""
+
+    rules: tuple[AuditRule, ...]
+    most: Level
+    always: Extent | None
+
+
 class Levels:
     """The rules, and what each sink gets at most."""
 
@@ -75,6 +84,7 @@ class Levels:
         self._most = max(of_sinks.values(), default=Level.NONE)
         self._redactor = redactor
         self._load_bodies = load_bodies
+        self._known: dict[str, _OfOperation] = {}  # by its selector, as soon as it was asked for
 
     def may_tell_body(self, classified: Classified) -> bool:
         """Whether the body of such a request may have to be recorded, whoever asks and whatever is decided."""
@@ -82,23 +92,41 @@ class Levels:
         return (
             operation is not None
             and operation.operation_id in self._load_bodies().operations
-            and max(self._levels_of(_selector(classified))) >= Level.REQUEST
+            and self._of(classified).most >= Level.REQUEST
         )
 
     def may_tell_answer(self, classified: Classified) -> bool:
         """The same of the answer."""
-        return max(self._levels_of(_selector(classified))) is Level.REQUEST_RESPONSE
+        return self._of(classified).most is Level.REQUEST_RESPONSE
 
-    def _levels_of(self, operation: str) -> Iterator[Level]:
+    def _of(self, classified: Classified | None) -> _OfOperation:
+        selector = _selector(classified)
+        found = self._known.get(selector)
+        if found is None:
+            found = self._known[selector] = self._found(selector)
+        return found
+
+    def _found(self, selector: str) -> _OfOperation:
+        rules: list[AuditRule] = []
+        levels: list[Level] = []
         for rule in self._rules:
-            if rule.operations is None or operation in rule.operations:
-                yield min(rule.level, self._most)
+            if rule.operations is None or selector in rule.operations:
+                rules.append(rule)
+                levels.append(min(rule.level, self._most))
                 if not rule.principals and rule.effect is None:
-                    return
-        yield self._most
+                    break  # all that no rule before has fitted
+        else:
+            levels.append(self._most)
+        most, (first, *others) = max(levels), levels
+        is_one = not others and most < Level.REQUEST
+        always = Extent(first, wants_body=False, wants_answer=False, is_alike=True) if is_one else None
+        return _OfOperation(tuple(rules), most, always)
 
     def extent_of(self, exchange: Exchange, peer: Peer | None) -> Extent:
         """What has to be kept of an exchange that is decided. `peer`: who asks."""
+        always = self._of(exchange.classified).always
+        if always is not None:
+            return always
         rule, is_alike = self._rule(exchange, peer or _peer_of(exchange))
         level = self._most if rule is None else min(rule.level, self._most)
         operation = None if exchange.classified is None else exchange.classified.operation
@@ -135,7 +163,7 @@ class Levels:
         operation = _selector(exchange.classified)
         effect = Effect.DENY if exchange.decision is None else exchange.decision.effect
         is_alike = True
-        for rule in self._rules:
+        for rule in self._of(exchange.classified).rules:
             if rule.fits(operation, effect, None):
                 is_alike = is_alike and not rule.principals
                 if rule.fits(operation, effect, peer):

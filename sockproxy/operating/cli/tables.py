@@ -7,7 +7,6 @@ mean, but for the few words that have a colour. Begin at `write`.
 import json
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -66,6 +65,9 @@ def is_terminal() -> bool:
 def available_width() -> int | None:
     """The columns that a line may have: the terminal's, in a pipe only what COLUMNS asks for, None for any."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        # Imported here: it brings three kinds of compression along, which who serves need not have.
+        import shutil
+
         return shutil.get_terminal_size().columns
     return None
 
