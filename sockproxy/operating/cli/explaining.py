@@ -156,7 +156,7 @@ def explain(
     if form == "json":
         click.echo(tables.json_text(_as_object(answer)))
     else:
-        trials = try_rules(policy, answer.classified, answer.facts) if answer.target else []
+        trials = try_rules(policy, answer.classified, answer.facts) if answer.is_read else []
         click.echo("\n".join([*_as_text(answer, question, trials), *_not_evaluated(answer, question, trials)]))
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
@@ -261,7 +261,11 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     operation, _, kind, name = answer.classified
     target, method = answer.target, question.method
     forwarded = f"{method} {_without_secrets(target)}" if target and answer.effect is Effect.ALLOW else ""
-    note = "" if answer.facts else "no rule that may decide looks into the body; it counts only that there is one"
+    note = (
+        ""
+        if answer.facts or not answer.is_read
+        else "no rule that may decide looks into the body; it counts only that there is one"
+    )
     return [
         ("recorded", _history(question.recorded) if question.recorded else ""),
         ("client", question.client),
