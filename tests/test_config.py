@@ -190,6 +190,15 @@ def test_an_admin_listener_that_others_reach_is_noted(admin: str, is_noted: bool
     )
 
 
+def test_files_of_tls_that_are_not_there_are_told(file: Path) -> None:
+    file.with_name("cert.pem").write_text("")
+    tls = "tls: {cert: cert.pem, key: key.pem}"
+    file.write_text(f"version: 1\nlisteners:\n  - {{address: tcp://127.0.0.1:1, policy: readonly, {tls}}}\n")
+    told = [str(one) for one in check_config(str(file), CATALOGUE)]
+    missing = file.with_name("key.pem")
+    assert told == [f"warning: {file}:3: listeners[0].tls.key: {missing} cannot be read here, and serve needs it"]
+
+
 def test_advice_is_told_in_the_order_of_the_file_and_of_files_that_it_names(file: Path) -> None:
     risky = "[{operations: [ContainerCreate], require: {bind_sources: [/srv/**]}}]"
     other = file.with_name("other.yaml")

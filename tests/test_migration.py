@@ -14,7 +14,7 @@ from sockproxy.judging.policy import Effect, Policy
 from sockproxy.judging.versions import ANY_API_VERSION
 from sockproxy.operating.config import check_config, load_policy
 from sockproxy.operating.config.writing import policy_file
-from sockproxy.operating.migration import PROXIES, SECTIONS, Proxy, known_settings, migrate
+from sockproxy.operating.migration import PROXIES, SECTIONS, Proxy, known_settings, migrate, read_settings
 from tests.cli_runs import run
 from tests.exchanges import CATALOGUE
 from tests.haproxy import Request, Settings, judged_by_haproxy, passing
@@ -163,14 +163,19 @@ TOLD: list[tuple[str, str, int, str, str]] = [
     ("linuxserver", "LIBPOD_PODS=1", 1, "policies", "LIBPOD_PODS is left out"),
     (
         "tecnativa",
-        "CONTAINERS: 1\nPOST=1\nx",
+        "export CONTAINERS=1\nPOST=1\nx",
         1,
         "",
-        'standard input:1: "CONTAINERS: 1" is not of the form NAME=value\nstandard input:3: ',
+        'standard input:1: "export CONTAINERS=1" is not of the form NAME=value\nstandard input:3: ',
     ),
     ("tecnativa", "X" * 1_100_000, 2, "", "larger than 1 MiB"),
     ("haproxy", "", 2, "", "tecnativa"),
 ]
+
+
+def test_settings_may_be_as_they_stand_in_a_compose_file() -> None:
+    text = "  - INFO=1\n  - 'PING=0'  # not that\n  EXEC: \"1\"\n  POST: 1  # all methods\nNODES=1\nINFO=0"
+    assert read_settings(text, "env") == {"INFO": "0", "PING": "0", "EXEC": "1", "POST": "1", "NODES": "1"}
 
 
 @pytest.mark.parametrize(

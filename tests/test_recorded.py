@@ -77,6 +77,15 @@ def test_explain(tmp_path: Path, target: str, body: Any, note: str, code: int, s
     assert all(marked in line for line in told)
 
 
+def test_explain_finds_the_record_where_the_configuration_says_that_it_is(tmp_path: Path) -> None:
+    where = "listeners: [{address: unix:///run/p.sock, policy: p}]\naudit: [{file: audit.jsonl}, {file: '-'}]\n"
+    (tmp_path / "c.yaml").write_text(POLICY + where)
+    (tmp_path / "audit.jsonl").write_bytes(b"")
+    (tmp_path / "audit.jsonl.2").write_bytes(recorded("/containers/create", {"Image": "busybox"}))  # a second worker's
+    result = run("explain", "--config", f"{tmp_path}/c.yaml", "--policy", f"{tmp_path}/c.yaml#p", "--audit", "a-1")
+    assert (result.exit_code, "allow  ContainerCreate" in result.output) == (0, True), result.output
+
+
 def test_explain_prints_no_secret_of_a_target_that_was_typed() -> None:
     result = run("explain", "--policy", "allow-all", "POST", "/build?buildargs=%7B%22A%22%3A%22S3cr3t%22%7D&t=a")
     assert "forwarded" in result.output

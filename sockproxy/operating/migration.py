@@ -121,6 +121,10 @@ _OF_THE_IMAGE = re.compile(r"PATH|HOME|HOSTNAME|PWD|OLDPWD|SHLVL|TERM|_|containe
 
 _READING = ("GET", "HEAD")  # HAProxy's METH_GET is both
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=(.*)", re.DOTALL)
+_OF_COMPOSE = re.compile(
+    r"""\s*(?:-\s+["']?([A-Za-z_][A-Za-z0-9_]*)=|([A-Za-z_][A-Za-z0-9_]*):\s+)["']?([^"'#]*?)["']?\s*(?:\s#.*)?"""
+)
+"""The same as it stands under `environment:` of a Compose file, as a list or as keys."""
 _NUMBER = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _SOCKET_PATH = "/var/run/docker.sock"
 
@@ -136,14 +140,16 @@ class Migration(NamedTuple):
 
 
 def read_settings(text: str, file: str) -> dict[str, str]:
-    """Lines of the form NAME=value, as `env` and `docker inspect` print them; the last one of a name counts. Raises
-    ConfigError with all that are none."""
+    """Lines of the form NAME=value, as `env` and `docker inspect` print them, or as they stand in a Compose file; the last one
+    of a name counts. Raises ConfigError with all that are none."""
     settings: dict[str, str] = {}
     findings: list[Finding] = []
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         setting = _SETTING.fullmatch(line)
         if setting is not None:
             settings[setting[1]] = setting[2]
+        elif (setting := _OF_COMPOSE.fullmatch(line)) is not None:
+            settings[setting[1] or setting[2]] = setting[3]
         elif line.strip() and not line.lstrip().startswith("#"):
             findings.append(Finding(file, number, "", f"{quoted(line)} is not of the form NAME=value"))
     if findings:

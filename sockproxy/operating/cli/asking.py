@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sockproxy.errors import BadRequest
-from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Classified, Target
+from sockproxy.judging.catalogue import UNKNOWN, Catalogue, Classified, Target, parse_target
 from sockproxy.judging.identity import Principal
 from sockproxy.judging.judge import Judgement, judge
 from sockproxy.judging.policy import Effect, Mode, Policy
@@ -33,6 +33,7 @@ class Answer(NamedTuple):
     facts: Facts | None = None  # what requirements were asked about
     questions: tuple[Question, ...] = ()  # what an engine would be asked, and was not
     assumed: tuple[str, ...] = ()  # paths of the host that were taken for free of links
+    is_read: bool = True  # and was judged
 
     @property
     def operation_id(self) -> str:
@@ -59,8 +60,7 @@ def ask(
     """The answer to a request with this method, target and body, as they are on the wire. `has_body`: it has a body of which
     nothing else is known. `found`: what an engine would say; where links on a path lead, none is needed to assume."""
     try:
-        # As the proxy does, which refuses what is no method and no target before anything is judged.
-        http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
+        _read_line(method, raw_target)
         judgement, assumed = _judge_without_engine(
             partial(
                 judge,
@@ -72,10 +72,26 @@ def ask(
             found,
         )
     except BadRequest as error:
-        return Answer(Effect.DENY, None, UNKNOWN, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None)
+        named = _named(catalogue, method, raw_target)
+        return Answer(Effect.DENY, *named, policy.name, "", f"{BAD_REQUEST}: {error.detail}", None, is_read=False)
     target, classified, decision, _, _, facts = judgement
     effect, _, detail, rule, policy_name, _, shadow, questions, _ = decision
     return Answer(effect, target, classified, policy_name, rule, detail, shadow, facts, questions, assumed)
+
+
+def _read_line(method: str, raw_target: str) -> None:
+    """As the proxy does, which refuses what is no method and no target before anything is judged."""
+    http1.read_request_line(f"{method} {raw_target} HTTP/1.1".encode("utf-8", "surrogateescape"))
+
+
+def _named(catalogue: Catalogue, method: str, raw_target: str) -> tuple[Target | None, Classified]:
+    """What is known of a request that cannot be read: all of its target, where it is the body."""
+    try:
+        _read_line(method, raw_target)
+        target = parse_target(method, raw_target)
+    except BadRequest:
+        return None, UNKNOWN  # lawful: that it cannot be read is told already
+    return target, catalogue.classify(method, target.path, target.version)
 
 
 def _judge_without_engine(judging: Callable[..., Judgement], found: Findings) -> tuple[Judgement, tuple[str, ...]]:

@@ -5,6 +5,7 @@ Owns how an answer is told, and which request is meant: one that is typed, or on
 DESIGN, "The command line" (the JSON object), and its exit codes: 0 allow, 1 deny.
 """
 
+import glob
 import re
 from collections.abc import Sequence
 from typing import IO, NamedTuple
@@ -24,7 +25,7 @@ from sockproxy.operating.cli import parameters, tables
 from sockproxy.operating.cli.asking import BAD_REQUEST, Answer, ask
 from sockproxy.operating.cli.choosing import Choice, choose, choose_recorded
 from sockproxy.operating.cli.exits import ExitCode
-from sockproxy.operating.config import load_config
+from sockproxy.operating.config import Config, load_config
 from sockproxy.operating.config.found import read_findings
 from sockproxy.operating.config.wording import quoted
 from sockproxy.operating.known import load_catalogue
@@ -131,8 +132,8 @@ def explain(
 
     The answer comes from the function that the running proxy enforces with. METHOD and TARGET are as on the wire:
     TARGET begins with a slash, with or without a version (/v1.44/info, /info). With --config it is also told which of
-    the listener's clients who asks is. With --audit the request is one that was recorded, and the answer what the
-    policy says of it now.
+    the listener's clients who asks is. With --audit the request is one that was recorded in the files AUDIT, or in
+    those that --config names, and the answer what the policy says of it now.
     """
     catalogue = load_catalogue()
     config = None if config_file is None else load_config(config_file, catalogue)
@@ -141,7 +142,7 @@ def explain(
     if exchange_id is not None:
         if body is not None or facts:
             raise click.UsageError("--audit says it all: neither --as nor --body can stand beside it")
-        event = _recorded(exchange_id, words)
+        event = _recorded(exchange_id, words or _trails_of(config))
         choice = choose_recorded(policy_name, config, event, catalogue)
         question = _asked_again(event, choice)
     else:
@@ -155,7 +156,7 @@ def explain(
     if form == "json":
         click.echo(tables.json_text(_as_object(answer)))
     else:
-        trials = try_rules(policy, answer.classified, answer.facts) if answer.target else []
+        trials = try_rules(policy, answer.classified, answer.facts) if answer.is_read else []
         click.echo("\n".join([*_as_text(answer, question, trials), *_not_evaluated(answer, question, trials)]))
     return ExitCode.DONE if answer.effect is Effect.ALLOW else ExitCode.NO
 
@@ -187,6 +188,12 @@ def _asked_again(event: Event, choice: Choice) -> Question:
     return Question(
         str(event["method"]), str(event["target"]), identify(choice.peer), is_body, body, event, choice.client
     )
+
+
+def _trails_of(config: Config | None) -> Sequence[str]:
+    """The files that a configuration records in, those of all its workers."""
+    names = [] if config is None else [one.file for one in config.audit if one.file != "-" and one.collector is None]
+    return [file for name in names for file in (name, *sorted(glob.glob(f"{glob.escape(name)}.[0-9]*")))]
 
 
 def _recorded(exchange_id: str, files: Sequence[str]) -> Event:
@@ -254,7 +261,11 @@ def _grounds(answer: Answer, question: Question) -> list[tuple[str, str]]:
     operation, _, kind, name = answer.classified
     target, method = answer.target, question.method
     forwarded = f"{method} {_without_secrets(target)}" if target and answer.effect is Effect.ALLOW else ""
-    note = "" if answer.facts else "no rule that may decide looks into the body; it counts only that there is one"
+    note = (
+        ""
+        if answer.facts or not answer.is_read
+        else "no rule that may decide looks into the body; it counts only that there is one"
+    )
     return [
         ("recorded", _history(question.recorded) if question.recorded else ""),
         ("client", question.client),

@@ -37,9 +37,9 @@ STANDARD_INPUT = "standard input"
 def import_(proxy: str, file: str, name: str | None) -> int:
     """Write the policy that allows the operations which the settings of another socket proxy allow.
 
-    The settings are lines of the form NAME=value; without FILE they come from standard input. Comments say where they
-    let through more than their names tell; what has no effect, and what there is no such setting for, is told on
-    standard error.
+    The settings are lines of the form NAME=value, or as they stand in a Compose file; without FILE they come from
+    standard input. Comments say where they let through more than their names tell; what has no effect, and what there
+    is no such setting for, is told on standard error.
     """
     settings = read_settings(_read(file), STANDARD_INPUT if file == "-" else file)
     migration = migrate(PROXIES[proxy], settings, load_catalogue())

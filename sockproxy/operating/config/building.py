@@ -273,9 +273,13 @@ class _Builder:
             return None
         files = {"cert": document.cert, "key": document.private_key}
         files |= {} if document.client_ca is None else {"client_ca": document.client_ca}
-        for key, file in files.items():
-            self.findings.add_unless_printable((*path, key), file)
         placed = {key: os.path.join(self.folder, file) for key, file in files.items()}
+        for key, file in files.items():
+            is_shown = self.findings.add_unless_printable((*path, key), file)
+            if is_shown and not os.access(
+                placed[key], os.R_OK
+            ):  # lawful: it may be written on another machine than it is for
+                self.findings.advise("warning", (*path, key), f"{placed[key]} cannot be read here, and serve needs it")
         return TlsFiles(placed["cert"], placed["key"], placed.get("client_ca"))
 
     def policy(self, path: Path, reference: str, own: Mapping[str, Policy]) -> Policy | None:

@@ -219,7 +219,7 @@ class _Compilation:
         values = {name: getattr(document, name) for name in KINDS}
         values = {name: _plain(value) for name, value in values.items() if value is not None}
         if effect == "deny":
-            self.findings.add(path, "only an allow rule can require something")
+            self.findings.add(path, "only an allow rule can require something: require the opposite there")
         elif not values and not self.findings.is_told_below(path):
             self.findings.add(path, "is empty: it would require nothing")
         beside = values.keys() | {f"query.{name}" for name in values.get("query", ())}
