@@ -231,3 +231,16 @@ def test_several_processes_are_told_as_one(world: World) -> None:
     assert told["seen"] == 2 * NOTABLE_MAX + 1
     assert len(told["rows"]) == ROWS_MAX
     assert (len(told["denials"]), len(told["trails"])) == (1, 2)
+
+
+def test_denials_of_one_kind_are_one_whichever_process_they_came_to(world: World) -> None:
+    other = World()
+    deny(world, 1)
+    deny(world, 2)
+    deny(other, 3)
+    deny(other, 4, ATTACH)
+    told = merge_looks([world.window.look(), other.window.look()])
+    assert sorted((one["operation"], one["times"]) for one in told["denials"]) == [
+        ("ContainerAttach", 1),
+        ("ContainerStart", 3),
+    ]

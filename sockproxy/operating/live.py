@@ -144,7 +144,7 @@ class Window:
         kinds: dict[tuple[str, ...], Told] = {}
         for denial in reversed(self._observers.denials):
             one = row(denial)
-            kind = tuple(str(one[name]) for name in ("operation", "policy", "rule", "reason", "principal"))
+            kind = _kind_of(one)
             if kind in kinds:
                 kinds[kind]["times"] += 1
             elif len(kinds) < DENIALS_SHOWN_MAX:
@@ -171,14 +171,22 @@ def _is_notable(exchange: Exchange) -> bool:
     return is_denied or operation is None or operation.access is not Access.READ
 
 
+def _kind_of(denial: Told) -> tuple[str, ...]:
+    return tuple(str(denial[name]) for name in ("operation", "policy", "rule", "reason", "principal"))
+
+
 def merge_looks(told: Iterable[Told]) -> Told:
     """What several processes tell, as one."""
     parts = list(told)
     newest = sorted((one for part in parts for one in part["denials"]), key=itemgetter("time"), reverse=True)
+    kinds: dict[tuple[str, ...], Told] = {}
+    for one in newest:
+        last = kinds.setdefault(_kind_of(one), one | {"times": 0})
+        last["times"] += one["times"]
     rows = sorted((one for part in parts for one in part["rows"]), key=itemgetter("time"))
     return {
         "seen": sum(part["seen"] for part in parts),
         "rows": rows[-ROWS_MAX:],
-        "denials": newest[:DENIALS_SHOWN_MAX],
+        "denials": list(kinds.values())[:DENIALS_SHOWN_MAX],
         "trails": [one for part in parts for one in part["trails"]],
     }

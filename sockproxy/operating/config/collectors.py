@@ -42,6 +42,8 @@ def read_collector(
         return None
     if url.username is not None:
         findings.add((*path, kind), "has a user in it, which would be in metrics and logs; use `headers`")
+    if url.query or url.fragment:
+        findings.add((*path, kind), "has something behind its path, which is not sent; a token belongs into `headers`")
     servers = _servers(url) if kind == "kafka" else ()
     return CollectorConfig(
         kind=cast("CollectorKind", kind),  # as KINDS has it
