@@ -21,7 +21,7 @@ from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.forwarding.serving.shared import Extents, Observers, Proxy
 from sockproxy.forwarding.upstream.engine import Engine
 from sockproxy.judging.identity import Peer as PeerFacts
-from sockproxy.judging.identity import identify
+from sockproxy.judging.identity import Principal, identify
 from sockproxy.operating.config import load_policy
 from sockproxy.operating.known import load_catalogue, load_known_bodies
 from sockproxy.operating.twins import Twins, find_twins
@@ -125,13 +125,13 @@ class World:
         self._peers: list[Peer] = []
         self.endings: list[asyncio.Event] = []  # of the connections, in their order
 
-    async def connect(self) -> Peer:
+    async def connect(self, principal: Principal = PRINCIPAL) -> Peer:
         """A client, served by the proxy from now on."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         near.setblocking(False)
         ended = asyncio.Event()
         self.endings.append(ended)
-        self.connections.enter(near, self.gate, PRINCIPAL, lambda _: ended.set())
+        self.connections.enter(near, self.gate, principal, lambda _: ended.set())
         return self._keep(Peer(far))
 
     async def accept(self) -> Peer:

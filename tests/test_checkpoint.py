@@ -63,7 +63,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 class Process:
     """A process that writes a signed trail, with a clock that only moves when it is told to."""
 
-    def __init__(self, path: Path, keys: Keys, terms: Terms = OFTEN, epoch: float = 1735689600.0) -> None:
+    def __init__(
+        self, path: Path, keys: Keys, terms: Terms = OFTEN, epoch: float = 1735689600.0, name: str = "host:audit"
+    ) -> None:
         self.path, self.now, self.epoch, self.number = path, 0.0, epoch, 0
         self.counts: dict[tuple[str, str], int] = {}
         file = str(path)
@@ -71,7 +73,7 @@ class Process:
         assert isinstance(sink, FileSink)
         seal = Seal(
             load_signer(keys.private),
-            "host:audit",
+            name,
             terms,
             lambda line: keep_beside(file, line),
             read_beside(file),
@@ -430,6 +432,25 @@ def test_a_trail_of_another_key_is_told_apart(tmp_path: Path, keys: Keys) -> Non
     assert broken is not None
     assert broken.kind is BreakKind.SIGNATURE
     assert load_signer(keys.private).key in broken.message
+
+
+def test_no_trail_of_another_place_takes_the_place_of_an_end_that_was_cut_off(tmp_path: Path, keys: Keys) -> None:
+    for name in ("audit", "elsewhere"):
+        Process(tmp_path / name, keys, epoch=1735689600.0 + len(name), name=f"host:{name}").serves(9).ends()
+    spliced = tmp_path / "spliced"
+    spliced.write_bytes(b"".join(lines_of(tmp_path / "audit")[:12] + lines_of(tmp_path / "elsewhere")))
+    broken = checked(spliced, keys).broken
+    assert broken is not None
+    assert (broken.kind, broken.line) == (BreakKind.SIGNATURE, 14)
+    assert "host:elsewhere" in broken.message and "host:audit" in broken.message
+    assert verify([str(tmp_path / "audit"), str(tmp_path / "elsewhere")]).trails == 2
+
+
+def test_a_trail_may_get_another_name(tmp_path: Path, keys: Keys) -> None:
+    path = tmp_path / "audit.jsonl"
+    for name in ("host:audit", "host2:audit"):
+        Process(path, keys, name=name).serves(2).ends()
+    assert checked(path, keys).is_whole
 
 
 def test_a_key_may_change(tmp_path: Path, keys: Keys) -> None:

@@ -408,11 +408,11 @@ async def test_a_body_is_held_as_long_as_the_engine_is_asked(tmp_path: Path) -> 
     async with asking(tmp_path, judged_bodies_bytes_max=length) as world:
         first = await sent(world, request)
         engine = await world.accept()
-        assert world.proxy.held_bytes_max == length
+        assert world.proxy.holding.bytes == length
         assert (await read_reply(await sent(world, request)))[0] == 503
         await engine.send(reply({"message": "No such container: web"}, 404))
         assert (await read_reply(first))[0] == 404
-        assert world.proxy.held_bytes_max == 0
+        assert world.proxy.holding.bytes == 0
 
 
 async def settle() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from sockproxy.errors import BadRequestReason
 from sockproxy.exchange import Exchange, Stage
+from sockproxy.judging.identity import Peer as PeerFacts
+from sockproxy.judging.identity import identify
 from sockproxy.judging.policy import Effect, Reason
 from sockproxy.operating.config import load_policy
 from sockproxy.recording.event import completed_event
@@ -43,6 +45,7 @@ FORWARDED = (
     b"POST /v1.41/containers/create?name=a HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n" % len(CANONICAL) + CANONICAL
 )
+OTHER = identify(PeerFacts("listener", "unix", uid=2))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -270,15 +273,34 @@ async def test_all_bodies_that_are_held_have_a_bound_which_frees_itself(tmp_path
         holding = [await world.connect() for _ in range(2)]
         for client in holding:
             await client.send(sized(BODY)[:-1])
-        await until(lambda: world.proxy.held_bytes_max == 2 * len(BODY))
+        await until(lambda: world.proxy.holding.bytes == 2 * len(BODY))
         assert (await refused(world, sized(BODY)))[0] == 503
         assert (await last(world)).bad_request_reason is BadRequestReason.TOO_MANY_BODIES
         holding[0].close()
-        await until(lambda: world.proxy.held_bytes_max == len(BODY))
+        await until(lambda: world.proxy.holding.bytes == len(BODY))
         client = await world.connect()
         await client.send(sized(BODY))
         await serve_created(world)
         assert (await read_answer(client))[0] == 201
+
+
+async def test_one_who_sends_bodies_slowly_leaves_room_for_others(tmp_path: Path) -> None:
+    length = len(BODY)
+    async with open_judging(tmp_path, judged_body_bytes_max=length, judged_bodies_bytes_max=8 * length) as world:
+        slow = [await world.connect() for _ in range(2)]
+        for client in slow:
+            await client.send(sized(BODY)[:-1])
+        await until(lambda: world.proxy.holding.bytes == 2 * length)
+        assert (await refused(world, chunked(BODY)))[0] == 503
+        other = await world.connect(OTHER)
+        await other.send(sized(BODY)[:-1])
+        await until(lambda: world.proxy.holding.bytes == 3 * length)
+        await other.send(sized(BODY)[-1:])
+        await serve_created(world)
+        assert (await read_answer(other))[0] == 201
+        for client in slow:
+            client.close()
+        await until(lambda: (world.proxy.holding.bytes, world.proxy.holding.principal_count) == (0, 0))
 
 
 @pytest.mark.parametrize("request_", [sized(BODY), chunked(BODY)], ids=["content-length", "chunked"])
@@ -560,7 +582,7 @@ async def test_a_body_that_was_held_is_forwarded_if_nobody_asks_for_it_any_more(
     async with open_judging(tmp_path) as world:
         client = await world.connect()
         await client.send(sized(BODY)[:-5])
-        await until(lambda: world.proxy.held_bytes_max)
+        await until(lambda: world.proxy.holding.bytes)
         world.connections.lead(lambda peer: world.gate)
         world.gate.policy = load_policy("allow-all", world.proxy.catalogue)
         await client.send(BODY[-5:])

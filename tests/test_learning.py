@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -376,6 +377,17 @@ def test_an_apprentice_does_not_take_the_place_of_what_somebody_wrote(tmp_path: 
     with pytest.raises(ConfigError, match="was not learnt"):
         Apprentice(str(file), CATALOGUE)
     assert file.read_text().startswith("version: 1")
+
+
+def test_an_apprentice_writes_where_no_link_of_somebody_else_leads(tmp_path: Path) -> None:
+    file, other = tmp_path / "learnt.yaml", tmp_path / "other"
+    other.write_text("theirs")
+    (tmp_path / f"learnt.yaml.{os.getpid()}.new").symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        Apprentice(str(file), CATALOGUE)
+    assert other.read_text() == "theirs"
+    Apprentice(str(file), CATALOGUE)
+    assert file.read_text().startswith("# ")
 
 
 def test_an_apprentice_cannot_begin_where_it_cannot_write(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def used(limits: Limits, *entrances: Entrance, handshakes: int = 0, held_bytes: 
     census = Census(limits)
     for number in range(clients):
         census.enter(identify(Peer("front", "unix", uid=number)))
-    shaking, proxy = SimpleNamespace(count=handshakes), SimpleNamespace(held_bytes_max=held_bytes)
+    shaking, proxy = SimpleNamespace(count=handshakes), SimpleNamespace(holding=SimpleNamespace(bytes=held_bytes))
     return limits_used(limits, census, shaking, proxy, entrances)  # type: ignore[arg-type]  # all that is asked of them
 
 

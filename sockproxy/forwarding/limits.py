@@ -27,7 +27,8 @@ class Limits:
     """A body that a rule asks for, which is held until it is judged; creates have some KiB, a secret half a MiB. Above: 413."""
 
     judged_bodies_bytes_max: int = 64 << 20
-    """All bodies that are held at a time, so that clients who send theirs slowly cannot fill the memory. Above: 503."""
+    """All bodies that are held at a time, of one principal a quarter of it: who sends them slowly can fill neither the memory
+    nor the place of others. Above: 503."""
 
     audited_body_bytes_max: int = 64 << 10
     """A body that is recorded, of a request or an answer; creates have some KiB. Above: the record says so, and it passes."""

@@ -92,12 +92,14 @@ def write_whole(file: str, text: str) -> None:
     """Writes a file such that a reader finds the old text or the new one, also after a crash."""
     draft = f"{file}.{os.getpid()}.new"
     try:
-        with open(draft, "w", encoding="utf-8") as stream:
+        # Its name can be foretold: where others may write to the folder, one of theirs must not lead elsewhere.
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(fd, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(draft, file)
     except OSError:
-        if os.path.exists(draft):
+        if os.path.lexists(draft):
             os.unlink(draft)
         raise

@@ -20,7 +20,7 @@ def limits_used(
     held = [
         *census.held().items(),
         ("handshakes_max", (handshakes.count, limits.handshakes_max)),
-        ("judged_bodies_bytes_max", (proxy.held_bytes_max, limits.judged_bodies_bytes_max)),
+        ("judged_bodies_bytes_max", (proxy.holding.bytes, limits.judged_bodies_bytes_max)),
         *(one for entrance in entrances for meter in entrance.meters for one in meter.held().items()),
     ]
     used: dict[str, float] = {}

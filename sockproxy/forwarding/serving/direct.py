@@ -127,7 +127,7 @@ class Direct:
         proxy, limits, policy = self._proxy, self._proxy.limits, caller.gate.policy
         head, end = whole
         body = data[end:]
-        room = limits.judged_bodies_bytes_max - proxy.held_bytes_max
+        room = limits.judged_bodies_bytes_max - proxy.holding.bytes
         may_hold = body and len(body) <= min(limits.judged_body_bytes_max, room)
         judgement = judge_request(proxy, policy, caller.principal, head, body if may_hold else None)
         if judgement.needs_body or judgement.questions:

@@ -103,7 +103,8 @@ async def _read_body(
     if size_max > limits.judged_body_bytes_max:
         detail = f"the body is above {limits.judged_body_bytes_max} bytes"
         raise BadRequest(413, BadRequestReason.BODY_TOO_LARGE, detail)
-    if proxy.held_bytes_max + size_max > limits.judged_bodies_bytes_max:
+    key = exchange.principal.key
+    if not proxy.holding.has_room(key, size_max):
         raise BadRequest(503, BadRequestReason.TOO_MANY_BODIES, "too many bodies are held to be judged; try again")
     if head.expects_continue:
         client.write(_CONTINUE)
@@ -113,24 +114,24 @@ async def _read_body(
         relay.stop(BadRequest(408, BadRequestReason.BODY_TOO_SLOW, "no byte of the body came for too long"))
 
     deadline = proxy.deadlines.start(limits.body_idle_seconds, is_idle, lambda: relay.count)
-    proxy.held_bytes_max += size_max
+    proxy.holding.take(key, size_max)
     try:
         relay.start()
         await relay.wait()
     except PeerGone as error:
         raise BadRequest(400, BadRequestReason.INCOMPLETE, "the connection ended within a body") from error
     finally:
-        proxy.held_bytes_max -= size_max
+        proxy.holding.give(key, size_max)
         proxy.deadlines.stop(deadline)
         exchange.bytes_in = relay.count
     return bytes(held)
 
 
 async def peek_body(
-    proxy: Proxy, client: Stream, head: RequestHead, *, passes: bool
+    proxy: Proxy, client: Stream, key: str, head: RequestHead, *, passes: bool
 ) -> tuple[RequestHead, bytes | str]:
     """The body that only the record asks for, and which stays with the client's stream, or why it cannot be had; and the head
-    as it is then. `passes`: as far as is known, the request is allowed."""
+    as it is then. `key`: whose it is; `passes`: as far as is known, the request is allowed."""
     if head.framing.kind is FramingKind.NONE:
         return head, b""
     if head.framing.length > proxy.limits.audited_body_bytes_max:
@@ -140,18 +141,18 @@ async def peek_body(
             return head, "it was not asked for"
         client.write(_CONTINUE)
         head = _without_expectation(head)
-    return head, await _peek(proxy, client, head.framing)
+    return head, await _peek(proxy, client, key, head.framing)
 
 
-async def _peek(proxy: Proxy, client: Stream, framing: http1.Framing) -> bytes | str:
+async def _peek(proxy: Proxy, client: Stream, key: str, framing: http1.Framing) -> bytes | str:
     limits = proxy.limits
     bytes_max = limits.audited_body_bytes_max
-    if proxy.held_bytes_max + bytes_max > limits.judged_bodies_bytes_max:
+    if not proxy.holding.has_room(key, bytes_max):
         proxy.observers.limit_hit("judged_bodies_bytes_max")
         return "too many bodies were held"
     peek = _Peek(framing, bytes_max)
     deadline = proxy.deadlines.start(limits.body_idle_seconds, client.expire, lambda: peek.seen)
-    proxy.held_bytes_max += bytes_max
+    proxy.holding.take(key, bytes_max)
     try:
         if not await client.wait_until(peek.is_enough):
             return "the connection ended within it"
@@ -160,7 +161,7 @@ async def _peek(proxy: Proxy, client: Stream, framing: http1.Framing) -> bytes |
     except BadRequest as error:
         return error.detail  # lawful: whoever forwards it meets the same, and refuses
     finally:
-        proxy.held_bytes_max -= bytes_max
+        proxy.holding.give(key, bytes_max)
         proxy.deadlines.stop(deadline)
     return bytes(peek.body) if len(peek.body) <= bytes_max else above(bytes_max)
 

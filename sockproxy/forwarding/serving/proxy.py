@@ -124,7 +124,7 @@ async def _look_at_body(of: _Request, judged: _Judged, extents: Extents) -> tupl
         return judged, b""
     _name(proxy, exchange, head, judgement)
     passes = judgement.needs_body or judgement.decision.effect is Effect.ALLOW
-    head, body = await peek_body(proxy, client, head, passes=passes)
+    head, body = await peek_body(proxy, client, exchange.principal.key, head, passes=passes)
     gate = caller.gate
     return _Judged(gate, head, judge_request(proxy, gate.policy, exchange.principal, head)), body
 
@@ -142,13 +142,14 @@ async def _judge_wholly(of: _Request, judged: _Judged, inquiry: Inquiry) -> _Jud
             if judgement.needs_body and taken is None:
                 taken = await take_body(proxy, client, exchange, head, is_enforced=gate.policy.mode is not Mode.SHADOW)
                 held_bytes = len(taken.body or b"")
-                proxy.held_bytes_max += held_bytes  # it is held on, as long as the engine is asked
+                proxy.holding.take(exchange.principal.key, held_bytes)  # it is held on, as long as the engine is asked
             elif not await inquiry.find(judgement.questions, gate.meter):
                 break  # nothing is open, or nothing more can be found out: it is decided
             gate = caller.gate
             judgement = _judge_taken(proxy, gate.policy, exchange.principal, head, taken, inquiry.found)
     finally:
-        proxy.held_bytes_max -= held_bytes
+        if taken is not None:
+            proxy.holding.give(exchange.principal.key, held_bytes)
     if taken is None:
         return _Judged(gate, head, judgement)
     if judgement.body is None:  # where nobody asks for it any more, the engine gets what was read

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from sockproxy.exchange import Exchange, Extent, Served, Stage, exchange_id
 from sockproxy.forwarding.deadlines import Deadlines
+from sockproxy.forwarding.holding import Holding
 from sockproxy.forwarding.limits import Limits
 from sockproxy.forwarding.moving.relay import Relay
 from sockproxy.forwarding.moving.stream import Stream
@@ -136,7 +137,7 @@ class Proxy:
         self.ended_tunnels: set[Relay] = set()  # what clients may still send where the engine has ended its side
         self.inquiries = Turns(INQUIRIES_MAX, INQUIRIES_OF_ONE_MAX)
         self.host_paths = HostPaths()
-        self.held_bytes_max = 0  # what the bodies that are being held may come to
+        self.holding = Holding(limits.judged_bodies_bytes_max, limits.judged_body_bytes_max)
         self.known_answers: dict[bytes, KnownAnswer] = {}
         self._id_prefix = id_prefix
         self.numbers = count(1)  # of the exchanges

@@ -132,6 +132,8 @@ class Verifier:
         self._first_hashes = _Recent(OPEN_IDS_MAX)
         self._open_ids = _Recent(OPEN_IDS_MAX)
         self._tail = _Tail()
+        self._trail = ""  # what the checkpoints of this file call the trail in it
+        self._begins_behind = ""  # the same, once a chain begins behind them
 
     @property
     def unfinished(self) -> int:
@@ -144,6 +146,8 @@ class Verifier:
 
     def check(self, line: Line) -> Event | None:
         """Goes one line on, or puts the break into the report and returns None."""
+        if line.file != self.file:
+            self._trail = self._begins_behind = ""
         self.file, self.line, raw = line
         if len(raw) > LINE_BYTES_MAX:
             self._break(BreakKind.UNREADABLE, TOO_LONG)
@@ -224,9 +228,17 @@ class Verifier:
             self._break(BreakKind.DUPLICATE, "a trail begins here for the second time: is a file given twice?")
             return False
         self._first_hashes.add(claimed)
+        self._begins_behind = self._trail
         return True
 
     def _is_signed(self, event: Event) -> bool:
+        trail = text_of(event, "trail")
+        if self._begins_behind not in ("", trail):
+            # Whoever cuts off an end may put a whole trail of another place there, which was signed with the same key.
+            message = f"seq {event['seq']} is of the trail {trail}, behind lines of {self._begins_behind}"
+            self._break(BreakKind.SIGNATURE, message, event)
+            return False
+        self._trail, self._begins_behind = trail, ""
         if not self._public_keys:
             return True
         name = text_of(event, "key")
