@@ -213,8 +213,8 @@ def test_a_volume_that_binds_shows_the_directory(engine: Dockerd, tmp_path: Path
         options = {"type": kind, "o": "ro,bind", "device": f"{tmp_path}/x/.."}
         (tmp_path / "x").mkdir(exist_ok=True)
         mount = {"Type": "volume", "Target": "/h", "VolumeOptions": {"DriverConfig": {"Options": options}}}
-        container = engine.api.run("ls", "/h", Image=IMAGE, HostConfig={"Mounts": [mount], "NetworkMode": "none"})
-        assert b"seen" in engine.api.logs(container)
+        listed = finished(engine.api, "ls", "/h", HostConfig={"Mounts": [mount], "NetworkMode": "none"})
+        assert b"seen" in engine.api.logs(listed)
 
 
 def namespace(api: Api, mode: str) -> bytes:
