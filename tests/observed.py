@@ -15,7 +15,8 @@ from typing import Any
 
 from .certificates import Authority
 from .integration.dialogue import eventually
-from .integration.proxy_process import DIES_WITH_US, PROJECT, ProxyProcess, free_port
+from .integration.proxy_process import DIES_WITH_US, PROJECT, ProxyProcess
+from .ports import free_port
 
 PACE_SECONDS = 0.05  # between two rounds, so that others get the processor as well
 READ_SECONDS = 10.0

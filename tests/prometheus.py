@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from .integration.dialogue import eventually
-from .integration.proxy_process import DIES_WITH_US, free_port
+from .integration.proxy_process import DIES_WITH_US
+from .ports import free_port
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "prometheus"

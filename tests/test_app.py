@@ -29,6 +29,7 @@ from sockproxy.operating.greeting import greeting, metrics_url
 from sockproxy.recording.trail import read_events, verify
 from tests.certificates import Authority
 from tests.exchanges import CATALOGUE
+from tests.ports import free_port
 from tests.streams import Peer
 from tests.uncovered import uncovered_environment
 
@@ -144,12 +145,6 @@ class Program:
     def close(self) -> None:
         for peer in self._peers:
             peer.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def exchange(client: Peer, request: bytes) -> tuple[int, bytes]:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from sockproxy.recording.trail import verify
+from tests.ports import free_port
 from tests.streams import until
-from tests.test_app import HELD, READ, STREAM, Program, failed, free_port, open_all, start, with_token, write_config
+from tests.test_app import HELD, READ, STREAM, Program, failed, open_all, start, with_token, write_config
 
 RAW_STREAM = b"Content-Type: application/vnd.docker.raw-stream"
 WORKERS = ("--config", "{folder}/sockproxy.yaml", "--workers", "2")

@@ -29,18 +29,13 @@ from sockproxy.recording.trail import verify
 from tests.certificates import Authority
 from tests.collector import Collector
 from tests.exchanges import START, answered, decided
+from tests.ports import free_port
 from tests.streams import until
 
 QUEUE = 20_000
 CASE = Path(__file__).parent / "cases" / "audit_trail.jsonl"
 LINE = CASE.read_bytes().splitlines()[0]
 DENIAL = next(line for line in CASE.read_bytes().splitlines() if b'"effect":"deny"' in line)
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Recorder:

@@ -20,8 +20,9 @@ from sockproxy.operating.kafka import FORGOTTEN, REFUSED, TAKEN, Kafka
 from sockproxy.recording.sinks import kafka
 from tests.brokers import TOPIC, Brokers, brokers
 from tests.certificates import Authority
+from tests.ports import free_port
 from tests.streams import until
-from tests.test_collectors import DENIAL, LINE, QUEUE, are_a_chain, free_port, shipping
+from tests.test_collectors import DENIAL, LINE, QUEUE, are_a_chain, shipping
 
 LINES = [LINE.replace(b'"id":"', b'"id":"%d-' % number, 1) for number in range(20)]
 

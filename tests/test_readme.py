@@ -14,7 +14,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from sockproxy.operating.config.shapes import keys_of
 from sockproxy.operating.config.testfile import load_tests
 from sockproxy.recording.event import FIELDS, PRINCIPAL_FIELDS, RESPONSE_BODY
 from sockproxy.recording.metrics import FAMILIES
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -402,12 +402,6 @@ def wait_for(is_true) -> None:
     while not is_true():
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

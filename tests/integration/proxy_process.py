@@ -7,13 +7,14 @@ Begin at `ProxyProcess.start`.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from string import Template
 from typing import Any
+
+from tests.ports import free_port
 
 from .dialogue import Api, eventually
 
@@ -137,9 +138,3 @@ def read_link(path: Path) -> str:
         return os.readlink(path)
     except FileNotFoundError:  # closed since the folder was listed
         return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,6 +1,5 @@
 """A proxy whose record goes to a file and to collectors at once, as a user starts it."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +9,7 @@ import pytest
 from sockproxy.recording.trail import verify
 from tests.brokers import TOPIC, Brokers, brokers
 from tests.collector import Collector
+from tests.ports import free_port
 
 from .dialogue import eventually
 from .null_engine import NullEngine
@@ -52,12 +52,6 @@ class Stage:
         self.proxy.stop()
         for collector in (self.syslog, self.otlp):
             collector.__exit__()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from tests.certificates import Authority, Certificate
+from tests.ports import free_port
 
 from .conftest import Door
 from .dockerd import Dockerd
-from .proxy_process import ProxyProcess, free_port
+from .proxy_process import ProxyProcess
 from .rootfs import IMAGE
 from .test_clients import WORK, outcome, remove_leftovers
 
