@@ -356,6 +356,29 @@ def test_a_cut_end_shows_against_the_checkpoint_that_was_kept(tmp_path: Path, ke
         assert checked(path, keys, expected=[Expected(seq, noted_hash, "a note")]).is_whole is is_whole
 
 
+def test_of_several_trails_none_may_be_forged_or_cut(tmp_path: Path, keys: Keys, long_trail: Lines) -> None:
+    """As several workers write them: what shows at the end of one shows at the end of each."""
+    first, second = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.2"
+    Process(second, keys, epoch=1735699600.0).serves(3).ends()  # later, and so read behind the other
+    beside = tmp_path / "audit.jsonl.checkpoint"
+
+    def both() -> Report:
+        return verify([str(first), str(second)], public_keys=[load_verifier(keys.public)])
+
+    for lines, kept, expected in (
+        (long_trail, long_trail[-1], None),
+        (long_trail[:24], long_trail[34], (BreakKind.END, str(first), 24, (25, 35))),
+        (rewritten(edited(long_trail, 14), 14), None, (BreakKind.UNSIGNED, str(first), 602, None)),
+        (rewritten(long_trail), None, (BreakKind.UNSIGNED, str(first), 600, None)),
+    ):
+        first.write_bytes(b"".join(lines))
+        beside.unlink(missing_ok=True)
+        if kept is not None:
+            beside.write_bytes(kept)
+        broken = both().broken
+        assert (broken and (broken.kind, broken.file, broken.line, broken.missing)) == expected
+
+
 def test_a_copy_of_the_checkpoint_may_be_given_like_a_file(tmp_path: Path, keys: Keys, long_trail: Lines) -> None:
     path, copy = tmp_path / "audit.jsonl", tmp_path / "elsewhere.checkpoint"
     path.write_bytes(b"".join(long_trail[:24]))

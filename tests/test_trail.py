@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sockproxy.errors import ConfigError
 from sockproxy.recording.event import GENESIS, chain_hash
-from sockproxy.recording.trail import BreakKind, describe, principal_of, read_events, verify, verifying
+from sockproxy.recording.trail import ANYWHERE, BreakKind, describe, principal_of, read_events, verify, verifying
 
 CASE = Path(__file__).parent / "cases" / "audit_trail.jsonl"
 LINES = CASE.read_bytes().splitlines(keepends=True)
@@ -154,6 +154,15 @@ def test_trails_one_behind_the_other(tmp_path: Path) -> None:
     others = rehash([line.replace(b"a-", b"b-") for line in LINES], 0)
     report = verify([file_of(tmp_path, LINES[:5] + others)])
     assert (report.is_whole, report.trails, report.lines, report.last_seq) == (True, 2, 14, 9)
+
+
+def test_pieces_of_several_trails_are_no_one_trail(tmp_path: Path) -> None:
+    others = rehash([line.replace(b"a-", b"b-") for line in LINES], 0)
+    files = [file_of(tmp_path, LINES[3:], "audit.jsonl"), file_of(tmp_path, others[3:], "audit.jsonl.2")]
+    assert all(verify([file], previous_hash=ANYWHERE).is_whole for file in files)
+    broken = verify(files, previous_hash=ANYWHERE).broken
+    assert broken is not None
+    assert "are verified one by one" in broken.message
 
 
 def test_what_was_decided_and_not_completed_is_told(tmp_path: Path) -> None:

@@ -122,8 +122,9 @@ def verify(
 
 
 def _told(report: trail.Report, *, is_signature_checked: bool) -> Iterator[str]:
+    trails = f" in {report.trails} trails" if report.trails > 1 else ""
     yield (
-        f"whole   {report.lines} lines, {report.decided} decided, {report.completed} completed, "
+        f"whole   {report.lines} lines{trails}, {report.decided} decided, {report.completed} completed, "
         f"{report.unfinished} unfinished"
     )
     yield f"last hash {report.last_hash or 'none'}"

@@ -134,6 +134,9 @@ class Verifier:
         self._tail = _Tail()
         self._trail = ""  # what the checkpoints of this file call the trail in it
         self._begins_behind = ""  # the same, once a chain begins behind them
+        self._is_anywhere = previous_hash == ANYWHERE
+        self._has_checkpoint = False  # the trail that is being read
+        self._last_place = ("", 0)  # file and line of the line before
 
     @property
     def unfinished(self) -> int:
@@ -182,7 +185,7 @@ class Verifier:
         for one in self._expected.values():
             if one.seq >= report.first_seq and report.is_whole:
                 self._missing_end(one)
-        if self._public_keys and report.lines and report.is_whole:
+        if report.lines and report.is_whole:
             self._check_tail()
 
     def _missing_end(self, one: Expected) -> None:
@@ -197,7 +200,9 @@ class Verifier:
 
     def _check_tail(self) -> None:
         """That no more is unsigned than may be: whoever writes lines anew cannot sign them."""
-        if not self.report.checkpoints:
+        if not self._public_keys:
+            return
+        if not self._has_checkpoint:
             self._break(BreakKind.UNSIGNED, "there is no checkpoint, so nobody has signed a line")
         elif why := self._tail.excess():
             self._break(BreakKind.UNSIGNED, f"seq {self.report.signed_seq} is the last that is signed, and {why}")
@@ -212,11 +217,13 @@ class Verifier:
         if prev == self._hash:
             self._break(BreakKind.SEQ_GAP, f"seq {seq} follows by its hash, but seq {expected} is due", event)
         elif seq < expected:
-            self._break(BreakKind.DUPLICATE, f"seq {seq} comes again or too late, seq {expected} is due", event)
+            hint = _APART if self._is_anywhere and self.line == 1 else ""
+            self._break(BreakKind.DUPLICATE, f"seq {seq} comes again or too late, seq {expected} is due{hint}", event)
         elif seq > expected and self._seq is None:
             self._break(BreakKind.REMOVED, "another line stood before it than the one whose hash was given", event)
         elif seq > expected:
-            message = f"{_lines(expected, seq - 1)} missing here" + ("" if self.report.lines else _OLDER)
+            hint = _OLDER if not self.report.lines else _APART if self._is_anywhere and self.line == 1 else ""
+            message = f"{_lines(expected, seq - 1)} missing here{hint}"
             self._break(BreakKind.REMOVED, message, event, (expected, seq - 1))
         else:
             message = f"seq {seq} was written behind another line than the one that stands here"
@@ -229,7 +236,21 @@ class Verifier:
             return False
         self._first_hashes.add(claimed)
         self._begins_behind = self._trail
-        return True
+        return not self.report.lines or self._ends_here()
+
+    def _ends_here(self) -> bool:
+        """Whether nothing is missing at the end of the trail before this one, as at that of the last (`end`)."""
+        here = self.file, self.line
+        self.file, self.line = self._last_place
+        for one in self._expected.values():
+            if one.source == self.file + CHECKPOINT_SUFFIX and self.report.is_whole:
+                self._missing_end(one)
+        if self.report.is_whole:
+            self._check_tail()
+        if self.report.is_whole:
+            self.file, self.line = here
+            self._tail, self._has_checkpoint = _Tail(), False
+        return self.report.is_whole
 
     def _is_signed(self, event: Event) -> bool:
         trail = text_of(event, "trail")
@@ -261,6 +282,7 @@ class Verifier:
         report.last_seq = self._seq = seq
         report.last_hash = self._hash = claimed
         report.last_time = time
+        self._last_place = self.file, self.line
         if self._expected:
             self._expected.pop(claimed, None)
         stage = event["stage"]
@@ -276,6 +298,7 @@ class Verifier:
             report.checkpoints += 1
             report.signed_late += event["cause"] == "start"
             report.signed_seq, report.signed_time = seq, time
+            self._has_checkpoint = True
             self._tail = _Tail(int(number_of(event, "every")), number_of(event, "seconds"))
 
     def _break(
@@ -289,6 +312,7 @@ class Verifier:
 
 
 _OLDER = "; older files that are gone for good: --previous-hash any"
+_APART = "; trails of several workers whose older files are gone are verified one by one"
 
 
 def _lines(first: int, last: int) -> str:
