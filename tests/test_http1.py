@@ -56,6 +56,17 @@ def refusal(raw: bytes) -> BadRequest | None:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_section_of_fields_that_was_seen_before_is_read_as_it_would_be_anew():
+    section = b"Host: d\r\nA: b\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    newer, older = (parse_request(b"POST / HTTP/1.%d\r\n" % minor + section) for minor in (1, 0))
+    assert (newer.expects_continue, newer.keep_alive) == (True, True)
+    assert (older.expects_continue, older.keep_alive) == (False, False)
+    assert parse_request(b"PUT /x HTTP/1.1\r\n" + section) == newer._replace(method="PUT", target="/x")
+    with pytest.raises(BadRequest) as raised:
+        http1.parse_request_head(b"POST / HTTP/1.1\r\n" + section, fields_max=3)
+    assert raised.value.reason is BadRequestReason.TOO_MANY_FIELDS
+
+
 @pytest.mark.parametrize(("raw", "reason"), cases("requests_refused"))
 def test_refuses_request(raw, reason):
     error = refusal(raw)

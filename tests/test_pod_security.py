@@ -352,11 +352,10 @@ def test_whether_there_is_something_to_be_found_is_known_without_finding_it(
     body: dict[str, Any], level: Level, beside: set[str], data: st.DataObject
 ) -> None:
     tree = grow(OPERATIONS["ContainerCreate"], level, frozenset(beside))
-    zeros_of = st.sampled_from([None, False, 0, "", [], {}])
-    host = body["HostConfig"]
-    host |= data.draw(st.dictionaries(st.sampled_from(sorted(TYPES["HostConfig"])), zeros_of))
+    host, empty = body["HostConfig"], zeros("HostConfig") | {"MaskedPaths": [], "ReadonlyPaths": []}
+    host |= {name: empty[name] for name in data.draw(st.sets(st.sampled_from(sorted(empty))))}
     for name in data.draw(st.sets(st.sampled_from(sorted(host)))) if host else ():
         del host[name]
     if data.draw(st.booleans()):
-        host[data.draw(st.text(max_size=5))] = data.draw(zeros_of)
+        host[data.draw(st.text(max_size=5))] = data.draw(st.sampled_from([None, False, 0, "", [], {}]))
     assert meets(tree, body) == (find(tree, body) is None)

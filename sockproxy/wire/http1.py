@@ -56,7 +56,8 @@ KNOWN_SECTIONS_MAX = 256
 """Sections of fields that are remembered; bodies of another length make another one."""
 
 KNOWN_SECTION_BYTES_MAX = 512
-"""A longer one is not remembered, so that the memory stays below 1 MiB. The docker command writes 150 bytes."""
+"""A longer one is not remembered, so that the memory stays below 5 MiB even if all are of a hundred fields. The docker command
+writes 150 bytes."""
 
 # RFC 9112, 3: request-line = method SP request-target SP HTTP-version; here with origin-form, and no CONNECT.
 _REQUEST_LINE = re.compile(rb"(?!CONNECT )([!#$%&'*+\-.^_`|~0-9A-Za-z]++) (/[!-\"$-~]*+) HTTP/1\.([01])(?=\r\n)")
