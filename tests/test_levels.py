@@ -438,7 +438,7 @@ ASKED = [
 ]
 
 
-@given(st.lists(RULES, max_size=4), st.sampled_from([BOTH, {"a": Level.METADATA}]), st.lists(st.sampled_from(ASKED)))
+@given(st.lists(RULES, max_size=4), st.sampled_from([BOTH, {"a": Level.METADATA}]), st.permutations(ASKED))
 def test_what_is_known_of_an_operation_changes_nothing(
     rules: list[AuditRule], sinks: dict[str, Level], asked: list[Callable[[], Exchange]]
 ) -> None:
