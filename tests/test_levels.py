@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from sockproxy.data import load_secrets
@@ -418,6 +420,45 @@ def test_the_first_rule_that_fits_counts(
     assert told == [level is not Level.NONE for level in expected]
     assert exchange.extent is not None
     assert tuple(min(exchange.extent.level, most) for most in BOTH.values()) == expected
+
+
+RULES = st.builds(
+    AuditRule,
+    st.sampled_from(Level),
+    st.sampled_from([None, frozenset({"ContainerList"}), frozenset({"ContainerStart", "@unknown"})]),
+    st.sampled_from([(), (ROOT,), (OTHER,)]),
+    st.sampled_from([None, *Effect]),
+)
+ASKED = [
+    lambda: decided(LIST),
+    lambda: decided(LIST, DENIED),
+    lambda: decided(START),
+    lambda: decided(PROFILE),
+    rejected,
+]
+
+
+@given(st.lists(RULES, max_size=4), st.sampled_from([BOTH, {"a": Level.METADATA}]), st.permutations(ASKED))
+def test_what_is_known_of_an_operation_changes_nothing(
+    rules: list[AuditRule], sinks: dict[str, Level], asked: list[Callable[[], Exchange]]
+) -> None:
+    levels = Levels(rules, sinks, REDACTOR, load_known_bodies)  # the same for all of them
+    for exchange in (one() for one in asked):
+        peer = Peer("l", exchange.principal.kind, exchange.principal.uid)
+        extent = levels.extent_of(exchange, peer)
+        assert extent.level == level_by_the_words(rules, exchange, peer, max(sinks.values()))
+        assert exchange.classified is None or extent.wants_answer <= levels.may_tell_answer(exchange.classified)
+        assert (extent.body, extent.answer, extent.told) == (b"", b"", None)
+
+
+def level_by_the_words(rules: list[AuditRule], exchange: Exchange, peer: Peer, most: Level) -> Level:
+    """The first rule that fits says the level; what none fits has that of the sink, which is the most that it gets."""
+    is_known = exchange.classified is not None and exchange.classified.operation is not None
+    operation = (
+        exchange.classified.operation.operation_id if is_known and exchange.classified.in_version else "@unknown"
+    )
+    effect = Effect.DENY if exchange.decision is None else exchange.decision.effect
+    return min(next((rule.level for rule in rules if rule.fits(operation, effect, peer)), most), most)
 
 
 def test_what_a_certificate_says_is_asked_for_as_well() -> None:
