@@ -6,5 +6,5 @@ Rooms, in the order in which a request comes through; each knows those below it,
 - `upstream`: the engine: connections to it, what it is asked about clients, what its files are. Begin at `engine`.
 - `moving`: bytes from one socket to another. Begin at `stream`, then `relay`.
 Beside them stands what all of them are told: where (`address`), who meets what (`client`), how much and how long (`limits`),
-and those who count that (`deadlines`, `meter`, `turns`).
+and those who count that (`deadlines`, `holding`, `meter`, `turns`).
 """
