@@ -20,6 +20,7 @@ from aiohttp import web
 
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.operating.browsers import Browsers, add_headers
+from sockproxy.operating.doors import Door
 from sockproxy.operating.live import Sights
 from sockproxy.operating.showing import Told
 from sockproxy.operating.streams import StreamControl
@@ -224,10 +225,15 @@ def _json(content: object) -> web.Response:
     return web.Response(body=orjson.dumps(content) + b"\n", content_type="application/json")
 
 
-async def start_admin(application: web.Application, sockets: list[Any]) -> web.AppRunner:
+async def start_admin(application: web.Application, sockets: list[Any], door: Door | None = None) -> web.AppRunner:
     """Serves the application on bound sockets; the runner's `cleanup` ends it."""
+    door = door or Door()
+    application.on_response_prepare.append(door.heard)
+    application.on_shutdown.append(door.close)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=_END_SECONDS)
     await runner.setup()
+    if runner.server is None:
+        raise RuntimeError("the runner has no server behind its set-up")
     for sock in sockets:
-        await web.SockSite(runner, sock).start()
+        await door.open(runner.server, sock)
     return runner

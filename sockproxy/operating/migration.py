@@ -179,7 +179,7 @@ def migrate(proxy: Proxy, settings: Mapping[str, str], catalogue: Catalogue) -> 
 def means_on(value: str) -> bool:
     """Whether HAProxy takes a value for true: the number that it begins with, if it does, is not 0. `true` is not."""
     number = _NUMBER.match(value)
-    return number is not None and int(number[0]) != 0
+    return number is not None and number[0].strip("+-0") != ""  # however long it is
 
 
 def known_settings(proxy: Proxy) -> tuple[str, ...]:
