@@ -10,8 +10,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 COMPILED    := $(shell find sockproxy -name '*_c.pyx')
-DATA_PATH    = $(addprefix tests/,$(addsuffix .py,test_app test_app_workers test_clients test_endings test_limits test_listener test_meter test_proxy \
-               $(addprefix integration/test_,clients curl endings libraries transparency)))
+# What is run with the compiled parts, too. That they do what the Python beside them does is shown by test_express, test_metrics,
+# test_prepared and test_readiness in any case; here it is the whole proxy with them, in front of clients that keep connections.
+DATA_PATH    = $(addprefix tests/,$(addsuffix .py,test_app test_app_workers test_clients test_endings test_limits test_meter test_proxy \
+               $(addprefix integration/test_,curl endings libraries transparency)))
 CAN_COMPILE  = command -v cc >/dev/null && $(BIN)/python -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
 
 .PHONY: run test coverage compiled bench bench-archive bench-growth lint engine tools clean
@@ -65,10 +67,10 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.run
-	@echo "installing what the tests need"
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing sockproxy and what its tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	@touch $@
+	@touch $(VENV)/.run $@
 
 $(VENV)/.compiled: $(VENV)/.run setup.py $(COMPILED)
 	@$(CAN_COMPILE) || { echo "it takes a C compiler and Python's headers; on Debian: apt install gcc python3-dev" >&2; exit 1; }

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.uncovered import uncovered_environment
+
 LOADED = (
     "import sys\nfrom sockproxy.operating.lean import LATER, load_lean\nload_lean('aiohttp.web')\nimport aiohttp.web\n"
 )
@@ -48,8 +50,8 @@ METRICS_ROWS = [
 
 def printed(code: str) -> str:
     """By a process of its own."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    command, bare = [sys.executable, "-c", code], uncovered_environment()
+    return subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
 
 
 @pytest.mark.parametrize("code, expected", [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
