@@ -239,9 +239,9 @@ NOT_NEEDED = {
     "sockproxy.operating.apprentice",
     "sockproxy.operating.demo",
     "sockproxy.operating.kafka",
-    "sockproxy.operating.overview",
+    "sockproxy.operating.admin.overview",
     "sockproxy.operating.shipping",
-    "sockproxy.operating.suggesting",
+    "sockproxy.operating.admin.suggesting",
     "sockproxy.recording.checkpoint",
     "sockproxy.recording.sinks.datagram",
     "sockproxy.recording.sinks.otlp",
@@ -276,7 +276,7 @@ async def test_what_serving_does_not_need_is_not_imported(tmp_path: Path) -> Non
     imported = {
         line.rpartition("|")[2].strip() for line in told.decode().splitlines() if line.startswith("import time:")
     }
-    assert imported >= {"aiohttp.web", "sockproxy.operating.admin", "sockproxy.forwarding.serving.proxy"}
+    assert imported >= {"aiohttp.web", "sockproxy.operating.admin.application", "sockproxy.forwarding.serving.proxy"}
     assert imported & NOT_NEEDED == set()
 
 

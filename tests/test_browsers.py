@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from sockproxy.operating.browsers import ANY_HOST, HEADERS, Browsers, add_headers
+from sockproxy.operating.admin.browsers import ANY_HOST, HEADERS, Browsers, add_headers
 
 Client = TestClient[web.Request, web.Application]
 MakeClient = Callable[[web.Application], Awaitable[Client]]

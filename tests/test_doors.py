@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from sockproxy.operating.admin import start_admin
-from sockproxy.operating.doors import Door
+from sockproxy.operating.admin.application import start_admin
+from sockproxy.operating.admin.doors import Door
 
 ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

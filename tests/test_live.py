@@ -10,7 +10,7 @@ import pytest
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.judging.compiling import compile_policy
 from sockproxy.judging.policy import Policy
-from sockproxy.operating.live import (
+from sockproxy.operating.admin.live import (
     DENIALS_SHOWN_MAX,
     LEFT_SECONDS,
     NOTABLE_MAX,
@@ -19,8 +19,8 @@ from sockproxy.operating.live import (
     Window,
     merge_looks,
 )
+from sockproxy.operating.admin.showing import KEPT_CHARACTERS_MAX
 from sockproxy.operating.observers import DENIALS_MAX, Observers
-from sockproxy.operating.showing import KEPT_CHARACTERS_MAX
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics, Registry
 from tests.exchanges import (

@@ -10,8 +10,7 @@ import pytest
 from sockproxy.exchange import Stage
 from sockproxy.forwarding.serving.gates import Gate
 from sockproxy.judging.identity import Peer as PeerFacts
-from sockproxy.operating.config import load_policy
-from sockproxy.operating.streams import (
+from sockproxy.operating.admin.streams import (
     ENDED,
     LOGGED_MAX,
     TOLD_MAX,
@@ -20,6 +19,7 @@ from sockproxy.operating.streams import (
     merge_streams,
     tell_streams,
 )
+from sockproxy.operating.config import load_policy
 from sockproxy.recording.event import completed_event
 from tests.streams import PRINCIPAL, Peer, World, open_world, until
 from tests.test_proxy import GET, HEAD_END, OK, read_answer

@@ -6,9 +6,9 @@ import pytest
 
 from sockproxy.exchange import Exchange, Stage
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.operating import overview
+from sockproxy.operating.admin import overview
+from sockproxy.operating.admin.live import Told
 from sockproxy.operating.config import config_from_options
-from sockproxy.operating.live import Told
 from sockproxy.recording.metrics import Metrics, Registry, Sum, tell
 from tests.cli_runs import run
 from tests.exchanges import CATALOGUE, DENIED, LIST, START, answered, decided, refused

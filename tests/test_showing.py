@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from sockproxy.exchange import Exchange, Extent, Level
-from sockproxy.operating.showing import (
+from sockproxy.operating.admin.showing import (
     KEPT_CHARACTERS_MAX,
     TAIL_LINES_MAX,
     TEXT_CHARACTERS_MAX,

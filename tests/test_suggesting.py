@@ -9,8 +9,8 @@ from sockproxy.exchange import Exchange, Stage
 from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.judge import judge
 from sockproxy.judging.policy import Effect, Policy
+from sockproxy.operating.admin.suggesting import suggest, unsuggested
 from sockproxy.operating.config import check_config, load_policy
-from sockproxy.operating.suggesting import suggest, unsuggested
 from tests.exchanges import CATALOGUE, decided, refused
 
 POLICIES = """\

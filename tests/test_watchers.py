@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 from aiohttp.test_utils import TestClient
 
-from sockproxy.operating.admin import start_admin
-from sockproxy.operating.watchers import MESSAGES_MAX, WATCHERS_MAX, Watcher, Watchers
+from sockproxy.operating.admin.application import start_admin
+from sockproxy.operating.admin.watchers import MESSAGES_MAX, WATCHERS_MAX, Watcher, Watchers
 from tests.streams import until
 
 Client = TestClient[web.Request, web.Application]

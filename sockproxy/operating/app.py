@@ -24,13 +24,13 @@ from sockproxy.forwarding.address import Address
 from sockproxy.forwarding.downstream.binding import SocketFile, bind, remove_socket_files, socket_files
 from sockproxy.forwarding.moving.hangups import HangupWatch
 from sockproxy.forwarding.upstream.engine import Engine
+from sockproxy.operating.admin.live import Sights, merge_looks
+from sockproxy.operating.admin.streams import StreamControl, end_stream, merge_streams, tell_streams
 from sockproxy.operating.config import Config, Files
 from sockproxy.operating.lean import load_lean
-from sockproxy.operating.live import Sights, merge_looks
 from sockproxy.operating.reloading import Load
 from sockproxy.operating.service import Service, Sockets, load_tls
 from sockproxy.operating.sizes import Round
-from sockproxy.operating.streams import StreamControl, end_stream, merge_streams, tell_streams
 from sockproxy.operating.twins import PYTHON
 from sockproxy.operating.watching import FileWatch
 from sockproxy.operating.workers import (
@@ -275,8 +275,8 @@ async def _start_admin(
 ) -> tuple[Callable[[], Awaitable[None]], Address]:
     """Serves the admin listener; what ends it, and its address with the port that the kernel chose, if it was asked to."""
     # Imported here and not above: a third of all that takes time and memory at start, which only an admin listener needs.
-    load_lean("sockproxy.operating.admin")
-    from sockproxy.operating.admin import Asked, make_application, start_admin
+    load_lean("sockproxy.operating.admin.application")
+    from sockproxy.operating.admin.application import Asked, make_application, start_admin
 
     address = config.admin
     if address is None:

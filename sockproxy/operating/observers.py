@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from sockproxy.errors import AuditRefused
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.policy import Effect
-from sockproxy.operating.showing import Kept, kept
+from sockproxy.operating.admin.showing import Kept, kept
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.levels import Levels
 from sockproxy.recording.metrics import Account, Metrics

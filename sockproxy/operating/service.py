@@ -40,14 +40,14 @@ from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.compiling import policy_of_nobody
 from sockproxy.judging.identity import Peer
 from sockproxy.judging.policy import Mode, Policy
+from sockproxy.operating.admin.live import Sights, Window
+from sockproxy.operating.admin.showing import Told
+from sockproxy.operating.admin.streams import StreamControl, end_stream, log_old_streams, tell_streams
 from sockproxy.operating.config import Config, Files, RecordingsConfig
 from sockproxy.operating.known import load_catalogue, load_known_bodies, newest_api
-from sockproxy.operating.live import Sights, Window
 from sockproxy.operating.observers import Observers
 from sockproxy.operating.reloading import Load, Reloading
 from sockproxy.operating.saturation import limits_used
-from sockproxy.operating.showing import Told
-from sockproxy.operating.streams import StreamControl, end_stream, log_old_streams, tell_streams
 from sockproxy.operating.trails import keep_up, needs_upkeep, open_trail, takes_spans
 from sockproxy.operating.twins import find_twins
 from sockproxy.recording.keys import load_key, new_key
@@ -243,7 +243,7 @@ class Service:
     def tell_policies(self, version: str = "") -> Told:
         """The policies in use by all operations of an API version ("": the newest known)."""
         # Imported here: only those who look need it.
-        from sockproxy.operating.overview import matrix
+        from sockproxy.operating.admin.overview import matrix
 
         return matrix(
             self.listener_configs, self.proxy.catalogue, ApiVersion.parse(version) if version else newest_api()

@@ -19,16 +19,16 @@ import orjson
 from aiohttp import web
 
 from sockproxy.judging.catalogue import ApiVersion
-from sockproxy.operating.browsers import Browsers, add_headers
-from sockproxy.operating.doors import Door
-from sockproxy.operating.live import Sights
-from sockproxy.operating.showing import Told
-from sockproxy.operating.streams import StreamControl
-from sockproxy.operating.watchers import Look, Watchers
+from sockproxy.operating.admin.browsers import Browsers, add_headers
+from sockproxy.operating.admin.doors import Door
+from sockproxy.operating.admin.live import Sights
+from sockproxy.operating.admin.showing import Told
+from sockproxy.operating.admin.streams import StreamControl
+from sockproxy.operating.admin.watchers import Look, Watchers
 from sockproxy.recording.metrics import Registry, exposition, tell
 
 if TYPE_CHECKING:
-    from sockproxy.operating.overview import Reading
+    from sockproxy.operating.admin.overview import Reading
 
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 _WEIGHT = re.compile(r"(?:^|;)\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
@@ -160,7 +160,7 @@ def _reading(asked: Asked) -> Look:
 
     def look() -> Told:
         # Imported here: it brings the comparison of policies along, which nobody needs who does not look.
-        from sockproxy.operating import overview
+        from sockproxy.operating.admin import overview
 
         seen = asked.sights.look()
         now = overview.read(tell(asked.registry), time.monotonic())

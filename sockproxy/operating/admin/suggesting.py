@@ -13,11 +13,11 @@ from sockproxy.exchange import Exchange
 from sockproxy.judging.catalogue import ApiVersion
 from sockproxy.judging.policy import UNKNOWN_SELECTOR, Decision, Policy, Reason
 from sockproxy.judging.versions import ApiVersions
+from sockproxy.operating.admin.showing import Told, shown
 from sockproxy.operating.config.document import FORMAT_VERSION
 from sockproxy.operating.config.writing import policy_file
 from sockproxy.operating.known import load_catalogue
 from sockproxy.operating.learning import written_rule
-from sockproxy.operating.showing import Told, shown
 from sockproxy.recording.event import completed_event
 from sockproxy.recording.learning import Learner
 

@@ -12,8 +12,8 @@ from math import inf
 from sockproxy.judging import comparison
 from sockproxy.judging.catalogue import ApiVersion, Catalogue
 from sockproxy.judging.policy import Effect
+from sockproxy.operating.admin.showing import Told, shown
 from sockproxy.operating.config import ListenerConfig
-from sockproxy.operating.showing import Told, shown
 from sockproxy.recording import metrics
 
 _QUANTILES = (("p50_ms", 0.5), ("p99_ms", 0.99))

@@ -13,9 +13,16 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from sockproxy.operating.admin import PAGE, PAGE_TYPES, TOKEN_BYTES_MIN, Asked, make_application, start_admin
-from sockproxy.operating.live import Sights
-from sockproxy.operating.streams import StreamControl
+from sockproxy.operating.admin.application import (
+    PAGE,
+    PAGE_TYPES,
+    TOKEN_BYTES_MIN,
+    Asked,
+    make_application,
+    start_admin,
+)
+from sockproxy.operating.admin.live import Sights
+from sockproxy.operating.admin.streams import StreamControl
 
 Client = TestClient[web.Request, web.Application]
 MakeClient = Callable[[web.Application], Awaitable[Client]]

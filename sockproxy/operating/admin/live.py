@@ -15,8 +15,8 @@ from typing import NamedTuple
 from sockproxy.exchange import Exchange, Served
 from sockproxy.judging.catalogue import Access
 from sockproxy.judging.policy import Effect, Policy
+from sockproxy.operating.admin.showing import TAIL_BYTES_MAX, Kept, Told, kept, row, rows_of_served, trail_told
 from sockproxy.operating.observers import Observers
-from sockproxy.operating.showing import TAIL_BYTES_MAX, Kept, Told, kept, row, rows_of_served, trail_told
 from sockproxy.recording.audit import AuditTrail
 from sockproxy.recording.metrics import Metrics
 
@@ -154,7 +154,7 @@ class Window:
 
     def _remedy(self, denial: Kept, shown: Told) -> Told:
         # Imported here: it brings the reading of trails along, which nobody needs who does not look.
-        from sockproxy.operating.suggesting import suggest, unsuggested
+        from sockproxy.operating.admin.suggesting import suggest, unsuggested
 
         if not isinstance(denial, Exchange):
             return unsuggested()

@@ -14,7 +14,7 @@ from contextlib import suppress
 import orjson
 from aiohttp import web
 
-from sockproxy.operating.showing import Told
+from sockproxy.operating.admin.showing import Told
 
 WATCHERS_MAX = 16
 """Those who watch at a time: a team, each with a page or two."""
