@@ -144,8 +144,8 @@ def proxy(folder: Path) -> Iterator[Callable[..., ProxyProcess]]:
     """Starts a proxy of the test's own; each must end well on SIGTERM."""
     started: list[ProxyProcess] = []
 
-    def start(engine: Path, policy: str = "allow-all", audit: str | None = None) -> ProxyProcess:
-        proxy = ProxyProcess(Path(tempfile.mkdtemp(dir=folder, prefix="p")), engine, policy, audit)
+    def start(engine: Path, policy: str = "allow-all", audit: str | None = None, config: str = "") -> ProxyProcess:
+        proxy = ProxyProcess(Path(tempfile.mkdtemp(dir=folder, prefix="p")), engine, policy, audit, config)
         proxy.start()
         started.append(proxy)
         return proxy

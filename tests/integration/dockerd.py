@@ -19,7 +19,7 @@ from .dialogue import Api, connections_to, eventually
 from .proxy_process import DIES_WITH_US
 from .rootfs import IMAGE, busybox_rootfs
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 """A start takes 0.1 to 0.3 s; the rest is for a machine that is busy."""
 
 STANDING = {"Labels": {"stands": "for more than one test"}}

@@ -22,7 +22,7 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """Put before a command, so that it does not outlive a test run that was killed."""
 
 PROJECT = Path(__file__).parents[2]
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
