@@ -147,11 +147,12 @@ async def test_who_does_not_read_its_denials_is_not_served_on() -> None:
 async def test_what_is_under_way_when_time_is_over_is_recorded() -> None:
     async with open_world() as world:
         client, engine = await answer_known(world)
-        told = len(world.exchanges)
+        told, decided = len(world.exchanges), len(world.decided)
         await client.send(GET)
         await engine.receive_until(HEAD_END)
         assert world.connections.express_busy_count == 1
         world.connections.drain()
+        await until(lambda: len(world.decided) > decided)  # the plain way has taken it over
         await world.connections.finished(0.01)
         assert [exchange.stage for exchange in world.exchanges[told:]] == [Stage.FAILED]
         assert await engine.receive_all() == b""
