@@ -23,9 +23,8 @@ class Stage(IntEnum):
     REJECTED = auto()  # could not be read: answered 4xx (or with nothing), never judged
     DECIDED = auto()
     DENIED = auto()
-    REFUSED = (
-        auto()
-    )  # allowed, but above a limit, or without record or engine: answered 429, 502, 503, 504 by the proxy
+    # Allowed, but above a limit, or without record or engine: answered 429, 502, 503, 504 by the proxy.
+    REFUSED = auto()
     FORWARDED = auto()
     ANSWERED = auto()
     FAILED = auto()  # a peer went away in the middle

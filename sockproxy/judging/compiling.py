@@ -182,9 +182,8 @@ def _granted_decisions(policy: Policy) -> dict[str, Decision]:
     """What is decided where an allow rule holds: as if it were alone there, and about whatever is asked."""
     if policy.on_trial is not policy.in_force:
         return {}  # beside a rule in shadow another one may be told of
-    named = Counter(
-        rule.name for rule in policy.allow
-    )  # a policy may be called like a built-in one, and its rules as well
+    # A policy may be called like a built-in one, and its rules as well.
+    named = Counter(rule.name for rule in policy.allow)
     alone = {
         rule.name: MappingProxyType({UNKNOWN_SELECTOR: Rules(None, (), rule)})
         for rule in policy.allow

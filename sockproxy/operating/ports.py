@@ -14,9 +14,8 @@ ADMIN = f"tcp://127.0.0.1:{ADMIN_PORT}"
 def is_taken(port: int = ADMIN_PORT) -> bool:
     """Whether somebody listens at this port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as our own listener does: one that has ended is no one
+        # As our own listener does: one that has ended is no one.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
             probe.listen(1)

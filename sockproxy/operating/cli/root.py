@@ -179,7 +179,6 @@ def main() -> NoReturn:
     """The entry point of the process."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a name that cannot be encoded is shown, and no fault of ours
+            # A name that cannot be encoded is shown, and no fault of ours.
+            stream.reconfigure(errors="backslashreplace")
     root.main()
