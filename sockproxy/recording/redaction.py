@@ -251,16 +251,14 @@ class _Walk:
     def _step(self, value: Any, name: str) -> Any:
         if isinstance(value, str):
             found = _BUILD_ARGUMENTS.match(value) or _SETTING.match(value)
-            return (
-                f"{found[0]}{self._mark(value[found.end() :])}"
-                if found and found[0] != value
-                else self._plain(value, name)
-            )
-        found = _BUILD_ARGUMENTS.fullmatch(value[0]) if isinstance(value, list) and isinstance(value[0], str) else None
+            if found is None or found[0] == value:
+                return self._plain(value, name)
+            return f"{found[0]}{self._mark(value[found.end() :])}"
+        if not isinstance(value, list):
+            return self._plain(value, name)
+        found = _BUILD_ARGUMENTS.fullmatch(value[0]) if isinstance(value[0], str) else None
         if found is None:
-            return (
-                [self.do("step", one, name) for one in value] if isinstance(value, list) else self._plain(value, name)
-            )
+            return [self.do("step", one, name) for one in value]
         end = 1 + int(found[1])
         return [value[0], *(self.do("environment", one, name) for one in value[1:end]), *self._plain(value[end:], name)]
 

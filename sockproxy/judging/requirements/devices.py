@@ -17,6 +17,7 @@ from sockproxy.judging.requirements.places import CREATE, HOST, START, UPDATE, F
 from sockproxy.judging.requirements.wording import is_value, listed, shown
 
 _REQUEST = "request:"
+_PATH_AND_MORE = re.compile(r":(?:/.*|[rwm]{1,3})\Z")  # as the docker command takes a device; here it would fit nothing
 
 
 def make_devices(patterns: Iterable[str], _others: Collection[str] = ()) -> Check:
@@ -38,9 +39,6 @@ def make_devices(patterns: Iterable[str], _others: Collection[str] = ()) -> Chec
         return None
 
     return check
-
-
-_PATH_AND_MORE = re.compile(r":(?:/.*|[rwm]{1,3})\Z")  # as the docker command takes a device; here it would fit nothing
 
 
 def _is_form(pattern: str) -> bool:

@@ -33,6 +33,7 @@ MASKED = frozenset(
     }
 )
 READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
+_NOTHING_SAID: Mapping[str, Any] = MappingProxyType({})
 
 
 class Completed(NamedTuple):
@@ -122,9 +123,6 @@ def container(facts: Facts, field: str, name: str) -> Mapping[str, Any]:
     if finding.data is None:
         raise Fails(Unmet(field, f"names the container {shown(name)}, which is not there", absent=finding.absent))
     return finding.data
-
-
-_NOTHING_SAID: Mapping[str, Any] = MappingProxyType({})
 
 
 # --- namespaces
